@@ -1,0 +1,6 @@
+//! Device models. A device gets guest memory and event fds, and never the hypervisor: this crate
+//! compiles and is tested without `/dev/kvm`.
+//!
+//! - [`bus`]  address → device and register, and their names for the ledger
+
+pub mod bus;

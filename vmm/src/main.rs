@@ -1,0 +1,2 @@
+//! Parse, build, run, print, exit code.
+fn main() {}
