@@ -3,10 +3,14 @@
 //! No unsafe, no dependencies, no allocation: the monitor, the built-in guest kernel and the
 //! built-in init of a Linux guest all read this file, so they print and mean the same.
 //!
-//! - [`port`]  where a guest speaks to the monitor
-//! - [`mark`]  what it says there: how far it has come
+//! - [`port`]      where a guest speaks to the monitor
+//! - [`mark`]      what it says there: how far it has come
+//! - [`workload`]  what it can be asked to run: names, keys, defaults, validity
+//! - [`record`]    what came of it: one line of text for each result
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod mark;
 pub mod port;
+pub mod record;
+pub mod workload;

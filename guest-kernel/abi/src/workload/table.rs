@@ -1,0 +1,237 @@
+//! The table: every workload, every key, its default and its range.
+
+use super::{Key, Kind, Places, Workload};
+
+const EVERYWHERE: Places = Places { native: true, linux: true, kernel: true };
+const LINUX: Places = Places { native: true, linux: true, kernel: false };
+const GUESTS: Places = Places { native: false, linux: true, kernel: true };
+const KERNEL: Places = Places { native: false, linux: false, kernel: true };
+
+/// More than any run needs, less than what overflows when multiplied by a size.
+const MANY: Kind = Kind::Number { min: 1, max: 1 << 40 };
+const SPIN: Kind = Kind::Number { min: 0, max: 1 << 30 };
+const MEMORY: Kind = Kind::Size { min: 64 << 10, max: 64 << 30 };
+const ON_OFF: Kind = Kind::Choice(&["on", "off"]);
+const PORT: Kind = Kind::Number { min: 1, max: 65535 };
+const RATE: Kind = Kind::Number { min: 0, max: 1 << 30 };
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { name, kind, default, about }
+}
+
+/// Keys that every workload accepts.
+pub const COMMON: &[Key] = &[
+    key("seconds", Kind::Number { min: 0, max: 86400 }, "0", "ends it after so many seconds; 0: no limit"),
+    key(
+        "threads",
+        Kind::Number { min: 0, max: 64 },
+        "0",
+        "threads; 0: what the workload needs, or one per CPU",
+    ),
+    key("ring", Kind::Choice(&["0", "3"]), "3", "built-in kernel: the privilege the workload runs at"),
+    key("idle", Kind::Idle, "halt", "built-in kernel: what a CPU without work does"),
+    key(
+        "pages",
+        Kind::Choice(&["4k", "2m"]),
+        "2m",
+        "page size of the workload's memory, in its own page tables",
+    ),
+];
+
+/// All workloads, in the order in which help lists them.
+pub const ALL: &[Workload] = &[
+    Workload {
+        name: "null",
+        about: "40-byte writes to and reads from the null file: the price of a ring crossing",
+        places: EVERYWHERE,
+        keys: &[
+            key("calls", MANY, "1000000", "pairs of one write and one read"),
+            key(
+                "gate",
+                Kind::Choice(&["call", "table", "syscall"]),
+                "syscall",
+                "how the application enters the kernel; Linux has only syscall",
+            ),
+        ],
+    },
+    Workload {
+        name: "ipc",
+        about: "two threads hand items over by semaphores: halts and wake-up interrupts per item",
+        places: EVERYWHERE,
+        keys: &[
+            key("items", MANY, "800000", "items handed over"),
+            key("spin", SPIN, "2000", "additions per side and item"),
+        ],
+    },
+    Workload {
+        name: "hackbench",
+        about: "groups of 20 senders and 20 receivers pass 100-byte messages: scheduler and wake-ups",
+        places: EVERYWHERE,
+        keys: &[
+            key("groups", Kind::Number { min: 1, max: 100 }, "10", "groups of 40 threads"),
+            key("loops", MANY, "100", "messages from each sender to each receiver"),
+        ],
+    },
+    Workload {
+        name: "stream",
+        about: "copy, scale, add and triad over three arrays: memory bandwidth",
+        places: EVERYWHERE,
+        keys: &[
+            key(
+                "size",
+                MEMORY,
+                "128M",
+                "bytes of the three arrays together, at least 4 times the last cache",
+            ),
+            key("rounds", MANY, "10", "the best of so many"),
+        ],
+    },
+    Workload {
+        name: "gups",
+        about: "random 64-bit updates of a table: address translation",
+        places: EVERYWHERE,
+        keys: &[
+            key("size", MEMORY, "128M", "bytes of the table, rounded down to a power of two"),
+            key("items", MANY, "10000000", "updates"),
+        ],
+    },
+    Workload {
+        name: "linpack",
+        about: "blocked double-precision matrix product: arithmetic, and who shares a core with whom",
+        places: EVERYWHERE,
+        keys: &[
+            key("size", Kind::Number { min: 64, max: 16384 }, "512", "rows and columns, rounded up to 64"),
+            key("rounds", MANY, "3", "products"),
+        ],
+    },
+    Workload {
+        name: "compress",
+        about: "match search of a dictionary compressor over hash chains: caches and address translation",
+        places: EVERYWHERE,
+        keys: &[key("size", MEMORY, "32M", "bytes scanned")],
+    },
+    Workload {
+        name: "pagecache",
+        about: "a scan passes through a cache that holds temporary files: what an eviction rule keeps",
+        places: EVERYWHERE,
+        keys: &[
+            key("size", MEMORY, "32M", "bytes of the cache"),
+            key(
+                "cache",
+                Kind::Choice(&["lru", "tagged"]),
+                "lru",
+                "least recently used, or the scan's own pages first",
+            ),
+        ],
+    },
+    Workload {
+        name: "zeropages",
+        about: "takes zeroed pages with and without a pool that is cleared in idle time",
+        places: EVERYWHERE,
+        keys: &[
+            key("items", MANY, "100000", "pages taken"),
+            key("spin", SPIN, "2000", "additions per page, the application's own work"),
+            key("pool", ON_OFF, "on", "whether an idle thread clears pages ahead"),
+        ],
+    },
+    Workload {
+        name: "jitter",
+        about: "a thread wakes periodically: how late",
+        places: EVERYWHERE,
+        keys: &[
+            key(
+                "period",
+                Kind::Number { min: 10, max: 1_000_000 },
+                "1000",
+                "microseconds between two wake-ups",
+            ),
+            key("items", MANY, "1000", "wake-ups"),
+        ],
+    },
+    Workload {
+        name: "udp",
+        about: "datagrams sent, reflected, counted: copies, kicks and interrupts per packet",
+        places: EVERYWHERE,
+        keys: &[
+            key("role", Kind::Choice(&["send", "reflect", "sink"]), "reflect", "what this side does"),
+            key("peer", Kind::Peer, "10.0.0.1:1300", "whom a sender sends to"),
+            key("port", PORT, "1300", "port of this side"),
+            key("size", Kind::Number { min: 18, max: 1472 }, "50", "bytes of payload"),
+            key("rate", RATE, "0", "datagrams per second, evenly paced; 0: flat out"),
+            key("items", MANY, "1000000", "datagrams"),
+            key("net", Kind::Choice(&["irq", "poll"]), "irq", "built-in kernel: interrupts or polled rings"),
+            key("batch", Kind::Number { min: 1, max: 256 }, "1", "datagrams per kick"),
+        ],
+    },
+    Workload {
+        name: "rr",
+        about: "one datagram there and one back: exits and wake-ups per request",
+        places: EVERYWHERE,
+        keys: &[
+            key("role", Kind::Choice(&["send", "reflect"]), "reflect", "who asks, who answers"),
+            key("peer", Kind::Peer, "10.0.0.1:1300", "whom the asking side asks"),
+            key("port", PORT, "1300", "port of this side"),
+            key("size", Kind::Number { min: 1, max: 1472 }, "1", "bytes of payload"),
+            key("items", MANY, "100000", "requests"),
+            key("net", Kind::Choice(&["irq", "poll"]), "irq", "built-in kernel: interrupts or polled rings"),
+        ],
+    },
+    Workload {
+        name: "blk",
+        about: "random or sequential requests to a disk: exits and system calls per request",
+        places: GUESTS,
+        keys: &[
+            key(
+                "rw",
+                Kind::Choice(&["randread", "randwrite", "read", "write", "mixed"]),
+                "randread",
+                "mixed: 70 % read",
+            ),
+            key("size", Kind::Size { min: 512, max: 1 << 20 }, "4k", "bytes of a request"),
+            key("depth", Kind::Number { min: 1, max: 128 }, "1", "requests under way"),
+            key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk"),
+            key("items", MANY, "100000", "requests"),
+            key("blk", Kind::Choice(&["irq", "poll"]), "irq", "built-in kernel: interrupts or polled rings"),
+        ],
+    },
+    Workload {
+        name: "probe",
+        about: "one mechanism, many times: what a single transition costs here",
+        places: KERNEL,
+        keys: &[
+            key(
+                "what",
+                Kind::Choice(&[
+                    "cpuid", "pio", "mmio", "gate", "hlt", "ipi-self", "ipi-spin", "ipi-halt", "timer",
+                    "touch",
+                ]),
+                "pio",
+                "the mechanism",
+            ),
+            key("items", MANY, "10000", "times"),
+        ],
+    },
+    Workload {
+        name: "fault",
+        about: "an exception, to see that it is reported and that the next workload goes on",
+        places: KERNEL,
+        keys: &[key("kind", Kind::Choice(&["ud", "pf", "gp", "de"]), "ud", "the exception")],
+    },
+    Workload {
+        name: "chaos",
+        about: "stores of noise to ports, registers and queues: the monitor must stand it",
+        places: GUESTS,
+        keys: &[
+            key("seed", Kind::Number { min: 0, max: u32::MAX as u64 }, "1", "of the noise"),
+            key("items", MANY, "10000", "stores"),
+        ],
+    },
+    Workload {
+        name: "exit",
+        about: "ends the guest with this status",
+        places: GUESTS,
+        keys: &[key("status", Kind::Number { min: 0, max: 63 }, "0", "exit status")],
+    },
+    Workload { name: "ready", about: "ends as soon as the guest is up", places: GUESTS, keys: &[] },
+    Workload { name: "shell", about: "a shell on the console", places: LINUX, keys: &[] },
+];

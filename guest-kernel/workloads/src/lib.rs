@@ -1,0 +1,68 @@
+//! The workloads, each written once, run in four places: on the host's Linux, in a Linux guest, in
+//! the built-in guest kernel, and in this crate's tests.
+//!
+//! - [`platform`]   what a workload needs of the kernel below it
+//! - [`semaphore`]  counting semaphores over the platform's wait and wake
+//! - one module for each workload; [`run`] finds it by its name
+#![no_std]
+
+mod ipc;
+mod null;
+pub mod platform;
+pub mod semaphore;
+#[cfg(test)]
+mod testing;
+
+use abi::record::{Outcome, Record};
+use abi::workload::Spec;
+use platform::{Platform, Unavailable};
+
+/// Where results go, one at a time.
+pub type Results<'r> = &'r mut dyn FnMut(&Record<'_>);
+
+/// Runs one workload to its end and hands over its results: at least one, be it only the reason
+/// why there is none.
+pub fn run<P: Platform>(platform: &P, spec: &Spec<'_>, results: Results<'_>) {
+    let mut with_counters = |record: &Record<'_>| {
+        let mut record = *record;
+        platform.counters(&mut |name, value| record = record.with(name, value));
+        results(&record);
+    };
+    let done = platform.prepare(spec).and_then(|()| match spec.workload.name {
+        "null" => null::run(platform, spec, &mut with_counters),
+        "ipc" => ipc::run(platform, spec, &mut with_counters),
+        _ => Err(Unavailable("not-on-this-platform")),
+    });
+    if let Err(Unavailable(why)) = done {
+        results(&Record::without(spec.text(), Outcome::Unavailable(why)));
+    }
+}
+
+/// When a workload ends that may end by count or by time.
+struct Limit {
+    /// Steps.
+    most: u64,
+    /// On the platform's clock.
+    deadline: u64,
+}
+
+impl Limit {
+    /// At most `most` steps, and at most as long as `spec` says, from now on.
+    fn new<P: Platform>(platform: &P, spec: &Spec<'_>, most: u64) -> Limit {
+        let seconds = spec.number("seconds");
+        let deadline = match seconds {
+            0 => u64::MAX,
+            _ => platform.now().saturating_add(seconds * 1_000_000_000),
+        };
+        Limit { most, deadline }
+    }
+
+    /// The steps to do before the next look at the clock; 0 at the end.
+    fn next<P: Platform>(&self, platform: &P, done: u64, chunk: u64) -> u64 {
+        match self.deadline {
+            u64::MAX => self.most.saturating_sub(done),
+            deadline if platform.now() >= deadline => 0,
+            _ => self.most.saturating_sub(done).min(chunk),
+        }
+    }
+}
