@@ -17,6 +17,8 @@ pub const EXIT_LEN: u16 = 0x10;
 
 /// ACPI sleep control register (ACPI 6.5 §4.8.3.7): SLP_TYP in bits 2..=4, SLP_EN is bit 5.
 pub const ACPI_SLEEP_CONTROL: u16 = 0x600;
+/// SLP_TYP of S5, soft off: what the DSDT's `_S5` says and the sleep control register takes.
+pub const ACPI_S5: u8 = 5;
 /// ACPI sleep status register (ACPI 6.5 §4.8.3.7).
 pub const ACPI_SLEEP_STATUS: u16 = 0x601;
 /// ACPI reset register (ACPI 6.5 §4.8.3.6); writing [`ACPI_RESET_VALUE`] resets.
