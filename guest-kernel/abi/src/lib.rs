@@ -4,12 +4,14 @@
 //! built-in init of a Linux guest all read this file, so they print and mean the same.
 //!
 //! - [`port`]      where a guest speaks to the monitor
+//! - [`boot_info`] what the built-in kernel is told, and how it is entered
 //! - [`mark`]      what it says there: how far it has come
 //! - [`workload`]  what it can be asked to run: names, keys, defaults, validity
 //! - [`record`]    what came of it: one line of text for each result
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod boot_info;
 pub mod mark;
 pub mod port;
 pub mod record;
