@@ -3,4 +3,9 @@
 pub mod config;
 pub mod kvm {
     pub mod exit;
+    pub mod stats;
 }
+pub mod run {
+    pub mod ledger;
+}
+pub mod sys;

@@ -8,10 +8,12 @@
 //! - [`mark`]      what it says there: how far it has come
 //! - [`workload`]  what it can be asked to run: names, keys, defaults, validity
 //! - [`record`]    what came of it: one line of text for each result
+//! - [`histogram`] how long things took, in a fixed size
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod boot_info;
+pub mod histogram;
 pub mod mark;
 pub mod port;
 pub mod record;
