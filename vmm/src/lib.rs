@@ -1,6 +1,8 @@
 //! A virtual machine monitor in which every tuning choice shows up in the numbers.
 
+pub mod boot;
 pub mod config;
+pub mod init;
 pub mod kvm {
     pub mod exit;
     pub mod stats;
@@ -9,3 +11,4 @@ pub mod run {
     pub mod ledger;
 }
 pub mod sys;
+pub mod workload;

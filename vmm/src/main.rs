@@ -1,2 +1,6 @@
 //! Parse, build, run, print, exit code.
-fn main() {}
+fn main() {
+    if vmm::init::is_init() {
+        vmm::init::run();
+    }
+}

@@ -2,5 +2,20 @@
 //! `unsafe` block says why it holds.
 #![allow(unsafe_code)]
 
+pub mod affinity;
 pub mod clock;
+pub mod futex;
+pub mod init;
 pub mod kvm_stats;
+pub mod monotonic;
+pub mod null;
+pub mod pages;
+pub mod port;
+pub mod switches;
+
+use std::io;
+
+/// A system call's result, or the error that it has left.
+fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -3,7 +3,7 @@
 use super::{Key, Kind, Places, Workload};
 
 const EVERYWHERE: Places = Places { native: true, linux: true, kernel: true };
-const LINUX: Places = Places { native: true, linux: true, kernel: false };
+const LINUX_GUEST: Places = Places { native: false, linux: true, kernel: false };
 const GUESTS: Places = Places { native: false, linux: true, kernel: true };
 const KERNEL: Places = Places { native: false, linux: false, kernel: true };
 
@@ -233,5 +233,20 @@ pub const ALL: &[Workload] = &[
         keys: &[key("status", Kind::Number { min: 0, max: 63 }, "0", "exit status")],
     },
     Workload { name: "ready", about: "ends as soon as the guest is up", places: GUESTS, keys: &[] },
-    Workload { name: "shell", about: "a shell on the console", places: LINUX, keys: &[] },
+    Workload {
+        name: "idle",
+        about: "nothing, for `seconds`: what an idle guest costs its host",
+        places: LINUX_GUEST,
+        keys: &[],
+    },
+    Workload { name: "shell", about: "a shell on the console", places: LINUX_GUEST, keys: &[] },
+    Workload { name: "poweroff", about: "ends the guest by ACPI power off", places: LINUX_GUEST, keys: &[] },
+    Workload { name: "reboot", about: "ends the guest by a reboot", places: LINUX_GUEST, keys: &[] },
+    Workload { name: "panic", about: "ends the guest by a kernel panic", places: LINUX_GUEST, keys: &[] },
+    Workload {
+        name: "triple-fault",
+        about: "ends the guest by a triple fault",
+        places: LINUX_GUEST,
+        keys: &[],
+    },
 ];

@@ -1,0 +1,61 @@
+//! What the monitor writes for process 1 of its guest: a file of strings, each ended by a NUL, so
+//! that no string can be taken for another.
+
+/// The plan inside the initramfs; that it is there tells process 1 that it is ours.
+pub const PATH: &str = "/vmm/plan";
+/// The shell's program inside the initramfs, if a workload asks for one.
+pub const BUSYBOX: &str = "/bin/busybox";
+
+/// What process 1 is to do, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Paths of modules to load.
+    pub modules: Vec<String>,
+    /// `NAME[,key=value…]`.
+    pub workloads: Vec<String>,
+}
+
+const MODULE: &str = "module ";
+const WORKLOAD: &str = "workload ";
+
+impl Plan {
+    /// The file's contents.
+    pub fn encode(&self) -> Vec<u8> {
+        let modules = self.modules.iter().map(|path| (MODULE, path));
+        let workloads = self.workloads.iter().map(|text| (WORKLOAD, text));
+        modules
+            .chain(workloads)
+            .map(|(kind, text)| format!("{kind}{text}\0"))
+            .collect::<String>()
+            .into_bytes()
+    }
+
+    /// What a file says; lines of an unknown kind are left out.
+    pub fn decode(bytes: &[u8]) -> Plan {
+        let mut plan = Plan::default();
+        for line in bytes.split(|byte| *byte == 0) {
+            let line = String::from_utf8_lossy(line);
+            if let Some(path) = line.strip_prefix(MODULE) {
+                plan.modules.push(path.to_owned());
+            } else if let Some(text) = line.strip_prefix(WORKLOAD) {
+                plan.workloads.push(text.to_owned());
+            }
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_survives_its_file() {
+        let plan = Plan {
+            modules: vec!["/vmm/a.ko".into()],
+            workloads: vec!["null,calls=3".into(), "module x -- 'y\" \n$z".into()],
+        };
+        assert_eq!(Plan::decode(&plan.encode()), plan);
+        assert_eq!(Plan::decode(b"\0\0junk\0\xff"), Plan::default());
+    }
+}

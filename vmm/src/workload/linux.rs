@@ -1,0 +1,128 @@
+//! Linux as a [`Platform`].
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread;
+
+use abi::workload::{Idle, Spec};
+use workloads::platform::{Disk, Gate, Platform, Unavailable};
+
+use super::datagrams::Socket;
+use crate::sys::affinity;
+use crate::sys::futex;
+use crate::sys::monotonic::{now_ns, sleep_until_ns};
+use crate::sys::null::Null;
+use crate::sys::pages::Pages;
+use crate::sys::switches::{Switches, switches};
+
+/// The kernel below this process.
+pub struct Linux {
+    /// The CPUs that this process may use, in ascending order.
+    cpus: Vec<usize>,
+    huge: AtomicBool,
+    /// Context switches at the last `prepare`.
+    slept: AtomicU64,
+    preempted: AtomicU64,
+}
+
+impl Linux {
+    pub fn new() -> Linux {
+        let (slept, preempted) = Default::default();
+        Linux { cpus: affinity::allowed(), huge: AtomicBool::new(true), slept, preempted }
+    }
+}
+
+/// No disk yet.
+pub enum NoDisk {}
+
+impl Disk for NoDisk {
+    fn capacity(&self) -> u64 {
+        match *self {}
+    }
+    fn submit(&mut self, _: u32, _: u64, _: bool) -> bool {
+        match *self {}
+    }
+    fn complete(&mut self) -> Option<(u32, bool)> {
+        match *self {}
+    }
+}
+
+impl Platform for Linux {
+    type NullFile = Null;
+    type Datagrams = Socket;
+    type Disk = NoDisk;
+
+    fn prepare(&self, spec: &Spec<'_>) -> Result<(), Unavailable> {
+        if spec.word("ring") == "0" {
+            return Err(Unavailable("linux-runs-programs-in-ring-3"));
+        }
+        if spec.idle() != Idle::Halt {
+            return Err(Unavailable("idle-is-a-key-of-the-built-in-kernel"));
+        }
+        self.huge.store(spec.word("pages") == "2m", Ordering::Relaxed);
+        let now = switches();
+        self.slept.store(now.slept, Ordering::Relaxed);
+        self.preempted.store(now.preempted, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn now(&self) -> u64 {
+        now_ns()
+    }
+
+    fn sleep_until(&self, deadline: u64) {
+        sleep_until_ns(deadline);
+    }
+
+    fn cpus(&self) -> usize {
+        self.cpus.len()
+    }
+
+    fn run(&self, threads: usize, body: &(dyn Fn(usize) + Sync)) -> Result<(), Unavailable> {
+        let pinned = |index: usize| {
+            if let Some(cpu) = self.cpus.get(index) {
+                // A CPU that went away meanwhile: the kernel places the thread, as it does all others.
+                let _ = affinity::pin(*cpu);
+            }
+            body(index);
+        };
+        thread::scope(|scope| {
+            let start = |index| thread::Builder::new().spawn_scoped(scope, move || pinned(index)).map(drop);
+            (0..threads).try_for_each(start).map_err(|_| Unavailable("no-more-threads"))
+        })
+    }
+
+    fn wait(&self, word: &AtomicU32, value: u32) {
+        futex::wait(word, value);
+    }
+
+    fn wake(&self, word: &AtomicU32, threads: u32) {
+        futex::wake(word, threads);
+    }
+
+    fn memory<R>(&self, bytes: usize, borrow: impl FnOnce(&mut [u8]) -> R) -> Result<R, Unavailable> {
+        let mut pages =
+            Pages::new(bytes, self.huge.load(Ordering::Relaxed)).ok_or(Unavailable("no-memory"))?;
+        Ok(borrow(pages.as_mut_slice()))
+    }
+
+    fn null(&self, gate: Gate, writable: bool) -> Result<Null, Unavailable> {
+        match gate {
+            Gate::Syscall => Null::open(writable).map_err(|_| Unavailable("no-null-file")),
+            _ => Err(Unavailable("linux-has-only-system-calls")),
+        }
+    }
+
+    fn datagrams(&self, port: u16, poll: bool, _batch: usize) -> Result<Socket, Unavailable> {
+        Socket::bind(port, poll)
+    }
+
+    fn disk(&self, _: usize, _: usize, _: usize, _: bool) -> Result<NoDisk, Unavailable> {
+        Err(Unavailable("no-disk"))
+    }
+
+    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
+        let Switches { slept, preempted } = switches();
+        each("slept", slept.saturating_sub(self.slept.load(Ordering::Relaxed)));
+        each("preempted", preempted.saturating_sub(self.preempted.load(Ordering::Relaxed)));
+    }
+}

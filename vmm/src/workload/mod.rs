@@ -1,0 +1,62 @@
+//! The workloads on a Linux kernel: the host's own by `vmm workload`, the guest's by
+//! [`crate::init`]. What they do is written in the `workloads` crate; here is the kernel that they
+//! run on.
+
+mod datagrams;
+mod linux;
+
+use abi::record::{Outcome, Record};
+use abi::workload::Spec;
+
+use linux::Linux;
+
+/// Runs one workload to its end: 0, or 1 where something went wrong or can't be done here.
+pub fn run(spec: &Spec<'_>, results: &mut dyn FnMut(&Record<'_>)) -> u8 {
+    let mut status = 0;
+    workloads::run(&Linux::new(), spec, &mut |record| {
+        status = status.max(u8::from(record.outcome != Outcome::Ok));
+        results(record);
+    });
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of `text`'s records, and its status.
+    fn lines(text: &str) -> (Vec<String>, u8) {
+        let mut lines = Vec::new();
+        let status = run(&Spec::parse(text).unwrap(), &mut |record| {
+            let mut line = String::new();
+            record.encode(&mut line).unwrap();
+            lines.push(line);
+        });
+        (lines, status)
+    }
+
+    #[test]
+    fn linux_refuses_to_write_a_read_only_null_file() {
+        let (lines, status) = lines("null,calls=10");
+        assert!(lines[0].starts_with("null,calls=10 read-only ok ops=20 "), "{lines:?}");
+        assert!(lines[0].contains(" refused=10"), "{lines:?}");
+        assert!(lines[1].contains(" refused=0"), "{lines:?}");
+        assert_eq!(status, 0);
+    }
+
+    #[test]
+    fn what_needs_another_kernel_says_so() {
+        for text in ["null,gate=call", "null,ring=0", "ipc,idle=poll", "probe"] {
+            let (lines, status) = lines(text);
+            assert!(lines[0].contains(" - unavailable:"), "{lines:?}");
+            assert_eq!(status, 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn two_threads_hand_over_every_item() {
+        let (lines, _) = lines("ipc,items=200,spin=10");
+        let words = ["ipc,items=200,spin=10 - ok ops=200 ", "unavailable:needs-two-cpus"];
+        assert!(words.iter().any(|words| lines[0].contains(words)), "{lines:?}");
+    }
+}
