@@ -7,8 +7,6 @@ pub mod kvm {
     pub mod exit;
     pub mod stats;
 }
-pub mod run {
-    pub mod ledger;
-}
+pub mod run;
 pub mod sys;
 pub mod workload;

@@ -6,12 +6,15 @@ pub mod affinity;
 pub mod clock;
 pub mod futex;
 pub mod init;
+pub mod kick;
 pub mod kvm_stats;
 pub mod monotonic;
 pub mod null;
 pub mod pages;
 pub mod port;
+pub mod signal;
 pub mod switches;
+pub mod terminal;
 
 use std::io;
 

@@ -1,0 +1,66 @@
+//! A terminal's line discipline (termios(3)).
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsRawFd;
+
+/// A terminal and the settings that it had when first seen.
+pub struct Terminal {
+    file: File,
+    saved: libc::termios,
+}
+
+impl Terminal {
+    /// `None` where `file` is no terminal.
+    pub fn new(file: File) -> Option<Terminal> {
+        if !file.is_terminal() {
+            return None;
+        }
+        // SAFETY: termios is plain data, for which all zeroes is valid.
+        let mut saved = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointer is to a termios that outlives the call.
+        let got = unsafe { libc::tcgetattr(file.as_raw_fd(), &mut saved) };
+        (got == 0).then_some(Terminal { file, saved })
+    }
+
+    /// Whether this process may read the terminal: it is no background job of its shell. A terminal
+    /// that doesn't control this process knows no jobs.
+    pub fn is_ours(&self) -> bool {
+        // SAFETY: both take or return plain numbers; an error is one of them.
+        let (foreground, own) = unsafe { (libc::tcgetpgrp(self.file.as_raw_fd()), libc::getpgrp()) };
+        foreground == own || foreground < 0
+    }
+
+    /// Every key goes to the reader as it is: no echo, no lines, no signals, no flow control. Output
+    /// processing stays, so that lines of this program still begin on the left.
+    pub fn set_raw(&self) -> io::Result<()> {
+        let mut raw = self.saved;
+        raw.c_iflag &= !(libc::IGNBRK
+            | libc::BRKINT
+            | libc::PARMRK
+            | libc::ISTRIP
+            | libc::INLCR
+            | libc::IGNCR
+            | libc::ICRNL
+            | libc::IXON);
+        raw.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ICANON | libc::ISIG | libc::IEXTEN);
+        raw.c_cflag = raw.c_cflag & !(libc::CSIZE | libc::PARENB) | libc::CS8;
+        raw.c_cc[libc::VMIN] = 1;
+        raw.c_cc[libc::VTIME] = 0;
+        self.set(&raw)
+    }
+
+    /// As it was when first seen.
+    pub fn restore(&self) -> io::Result<()> {
+        self.set(&self.saved)
+    }
+
+    fn set(&self, settings: &libc::termios) -> io::Result<()> {
+        // TCSANOW: waiting for output to drain would hang where the reader has stopped it.
+        // SAFETY: the pointer is to a termios that outlives the call.
+        match unsafe { libc::tcsetattr(self.file.as_raw_fd(), libc::TCSANOW, settings) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
