@@ -8,6 +8,7 @@ pub mod futex;
 pub mod init;
 pub mod kick;
 pub mod kvm_stats;
+pub mod limits;
 pub mod monotonic;
 pub mod null;
 pub mod pages;

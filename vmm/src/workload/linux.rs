@@ -7,6 +7,7 @@ use abi::workload::{Idle, Spec};
 use workloads::platform::{Disk, Gate, Platform, Unavailable};
 
 use super::datagrams::Socket;
+use super::start::Start;
 use crate::sys::affinity;
 use crate::sys::futex;
 use crate::sys::monotonic::{now_ns, sleep_until_ns};
@@ -78,16 +79,20 @@ impl Platform for Linux {
     }
 
     fn run(&self, threads: usize, body: &(dyn Fn(usize) + Sync)) -> Result<(), Unavailable> {
+        let line = Start::default();
         let pinned = |index: usize| {
             if let Some(cpu) = self.cpus.get(index) {
                 // A CPU that went away meanwhile: the kernel places the thread, as it does all others.
                 let _ = affinity::pin(*cpu);
             }
-            body(index);
+            if line.pass() {
+                body(index);
+            }
         };
+        let pinned = &pinned;
         thread::scope(|scope| {
             let start = |index| thread::Builder::new().spawn_scoped(scope, move || pinned(index)).map(drop);
-            (0..threads).try_for_each(start).map_err(|_| Unavailable("no-more-threads"))
+            line.open((0..threads).try_for_each(start)).map_err(|_| Unavailable("no-more-threads"))
         })
     }
 

@@ -1,0 +1,19 @@
+//! What a process may have (setrlimit(2)).
+
+/// Allows `count` open files, or as many as this process may ask for.
+pub fn allow_files(count: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is live.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    if !known || limit.rlim_cur >= count {
+        return;
+    }
+    let privileged = libc::rlimit { rlim_cur: count, rlim_max: limit.rlim_max.max(count) };
+    let own = libc::rlimit { rlim_cur: count.min(limit.rlim_max), ..limit };
+    for limit in [privileged, own] {
+        // SAFETY: the structure is live. Where it is refused, opening files will say so.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } == 0 {
+            return;
+        }
+    }
+}
