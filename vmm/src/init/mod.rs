@@ -90,6 +90,10 @@ fn perform(text: &str, monitor: &Monitor) -> u8 {
         "panic" | "poweroff" | "reboot" | "triple-fault" => {
             failed(spec.workload.name, &end::by(spec.workload.name))
         }
+        "blk" => match mount(c"/dev", c"devtmpfs").or_else(already_there) {
+            Ok(()) => workload::run(&spec, &mut |record| monitor.record(record)),
+            Err(error) => failed("mount /dev", &error),
+        },
         _ => workload::run(&spec, &mut |record| monitor.record(record)),
     }
 }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod affinity;
+pub mod aio;
 pub mod clock;
 pub mod futex;
 pub mod init;

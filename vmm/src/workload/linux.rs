@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 use abi::workload::{Idle, Spec};
-use workloads::platform::{Disk, Gate, Platform, Unavailable};
+use workloads::platform::{Gate, Platform, Unavailable};
 
 use super::datagrams::Socket;
+use super::disk::Disk;
 use super::start::Start;
 use crate::sys::affinity;
 use crate::sys::futex;
@@ -32,25 +33,10 @@ impl Linux {
     }
 }
 
-/// No disk yet.
-pub enum NoDisk {}
-
-impl Disk for NoDisk {
-    fn capacity(&self) -> u64 {
-        match *self {}
-    }
-    fn submit(&mut self, _: u32, _: u64, _: bool) -> bool {
-        match *self {}
-    }
-    fn complete(&mut self) -> Option<(u32, bool)> {
-        match *self {}
-    }
-}
-
 impl Platform for Linux {
     type NullFile = Null;
     type Datagrams = Socket;
-    type Disk = NoDisk;
+    type Disk = Disk;
 
     fn prepare(&self, spec: &Spec<'_>) -> Result<(), Unavailable> {
         if spec.word("ring") == "0" {
@@ -121,8 +107,11 @@ impl Platform for Linux {
         Socket::bind(port, poll)
     }
 
-    fn disk(&self, _: usize, _: usize, _: usize, _: bool) -> Result<NoDisk, Unavailable> {
-        Err(Unavailable("no-disk"))
+    fn disk(&self, index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
+        match poll {
+            true => Err(Unavailable("linux-waits-for-interrupts")),
+            false => Disk::open(index, size, depth),
+        }
     }
 
     fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {

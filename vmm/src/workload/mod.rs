@@ -3,6 +3,7 @@
 //! run on.
 
 mod datagrams;
+mod disk;
 
 mod hackbench;
 mod linux;
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_needs_another_kernel_says_so() {
-        for text in ["null,gate=call", "null,ring=0", "ipc,idle=poll", "probe"] {
+        for text in ["null,gate=call", "null,ring=0", "ipc,idle=poll", "probe", "blk,blk=poll"] {
             let (lines, status) = lines(text);
             assert!(lines[0].contains(" - unavailable:"), "{lines:?}");
             assert_eq!(status, 1, "{text}");
