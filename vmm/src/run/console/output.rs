@@ -139,8 +139,13 @@ impl Buffer {
             state = self.wait(state, Some(GATHER));
         }
         state.writer = Writer::Busy;
-        let count = state.waiting.len().min(CHUNK);
-        chunk.extend(state.waiting.drain(..count));
+        // Slices, not an iterator of bytes: vCPU threads wait for this lock.
+        let (head, tail) = state.waiting.as_slices();
+        let count = (head.len() + tail.len()).min(CHUNK);
+        let cut = count.min(head.len());
+        chunk.extend_from_slice(&head[..cut]);
+        chunk.extend_from_slice(&tail[..count - cut]);
+        state.waiting.drain(..count);
         state.taken = count;
         state.done = count == 0;
         !state.done

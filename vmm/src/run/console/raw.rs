@@ -63,3 +63,54 @@ impl Drop for Raw {
         self.leave();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::thread;
+
+    use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+    use rustix::termios::{LocalModes, tcgetattr};
+
+    use super::*;
+
+    /// Both ends of a pseudo-terminal.
+    fn pair() -> (File, File) {
+        let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        unlockpt(&main).unwrap();
+        let name = ptsname(&main, Vec::new()).unwrap().into_string().unwrap();
+        (File::from(main), OpenOptions::new().read(true).write(true).open(name).unwrap())
+    }
+
+    fn is_raw(terminal: &File) -> bool {
+        let modes = tcgetattr(terminal).unwrap().local_modes;
+        !modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    }
+
+    #[test]
+    fn entered_left_and_left_by_drop() {
+        let (_main, terminal) = pair();
+        let raw = Raw::new(terminal.try_clone().unwrap()).unwrap();
+        assert!(!is_raw(&terminal));
+        assert!(raw.enter() && is_raw(&terminal));
+        raw.leave();
+        assert!(!is_raw(&terminal));
+        assert!(raw.enter());
+        drop(raw);
+        assert!(!is_raw(&terminal));
+    }
+
+    #[test]
+    fn a_panic_of_any_thread_restores_it() {
+        let (_main, terminal) = pair();
+        let raw = Raw::new(terminal.try_clone().unwrap()).unwrap();
+        assert!(raw.enter());
+        assert!(thread::spawn(|| panic!("a test of what a panic does to the terminal")).join().is_err());
+        assert!(!is_raw(&terminal));
+    }
+
+    #[test]
+    fn a_file_is_no_terminal() {
+        assert!(Raw::new(File::open("/dev/null").unwrap()).is_none());
+    }
+}
