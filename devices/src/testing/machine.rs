@@ -1,0 +1,94 @@
+//! Memory, interrupts and doorbells without a hypervisor.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::msi::Message;
+use crate::pci::doorbell::{Ioeventfds, Match};
+use crate::pci::msix::{MsiSink, MsiVector};
+use crate::sys::Memory;
+
+/// 16 MiB from 0, in two regions that meet at 8 MiB.
+pub fn memory() -> Memory {
+    let ranges = [(GuestAddress(0), 8 << 20), (GuestAddress(8 << 20), 8 << 20)];
+    Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap())
+}
+
+/// What a machine has been asked for.
+#[derive(Default)]
+pub struct Asked {
+    /// Doorbells that are attached.
+    pub doorbells: Vec<(u64, Match)>,
+    /// For each vector, where it is routed.
+    pub routes: Vec<Option<Message>>,
+    /// Messages sent without an fd.
+    pub sent: Vec<Message>,
+    /// The vectors' fds.
+    pub events: Vec<Arc<EventFd>>,
+}
+
+/// A machine that only remembers.
+#[derive(Clone, Default)]
+pub struct Machine {
+    pub asked: Arc<Mutex<Asked>>,
+    /// No irqfds.
+    pub by_ioctl: bool,
+}
+
+impl Machine {
+    /// Interrupts raised on a vector since the last call.
+    pub fn raised(&self, vector: usize) -> u64 {
+        self.asked.lock().unwrap().events[vector].read().unwrap_or(0)
+    }
+}
+
+impl Ioeventfds for Machine {
+    fn attach(&self, address: u64, matching: Match, _: &EventFd) -> io::Result<bool> {
+        self.asked.lock().unwrap().doorbells.push((address, matching));
+        Ok(true)
+    }
+    fn detach(&self, address: u64, matching: Match, _: &EventFd) -> io::Result<()> {
+        self.asked.lock().unwrap().doorbells.retain(|&bell| bell != (address, matching));
+        Ok(())
+    }
+}
+
+struct TestVector {
+    index: usize,
+    machine: Machine,
+    event: Arc<EventFd>,
+}
+
+impl MsiSink for Machine {
+    fn vector(&self) -> io::Result<Box<dyn MsiVector>> {
+        let event = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+        let mut asked = self.asked.lock().unwrap();
+        asked.events.push(event.clone());
+        asked.routes.push(None);
+        Ok(Box::new(TestVector { index: asked.routes.len() - 1, machine: self.clone(), event }))
+    }
+}
+
+impl MsiVector for TestVector {
+    fn event(&self) -> Option<&EventFd> {
+        (!self.machine.by_ioctl).then_some(&self.event)
+    }
+    fn route(&self, message: Option<Message>) -> io::Result<()> {
+        self.machine.asked.lock().unwrap().routes[self.index] = message;
+        Ok(())
+    }
+    fn send(&self, message: Message) -> io::Result<()> {
+        self.machine.asked.lock().unwrap().sent.push(message);
+        Ok(())
+    }
+}
+
+/// An empty directory for one test of this process.
+pub fn scratch(name: &str) -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!("devices-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}

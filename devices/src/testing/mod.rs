@@ -1,0 +1,9 @@
+//! The other side, played in Rust: a guest driver and the machine around a device.
+//!
+//! - [`driver`]   a driver's side of a split ring, honest or not
+//! - [`machine`]  memory, interrupts and doorbells without a hypervisor
+//! - [`bringup`]  a driver that brings a device up through a transport's registers
+
+pub mod bringup;
+pub mod driver;
+pub mod machine;

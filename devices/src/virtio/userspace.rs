@@ -1,0 +1,323 @@
+//! Queues served by threads of this process.
+//!
+//! ```text
+//!        ┌───────────── serve: drain every queue, kicks hushed ◄───────────┐
+//!        │ found nothing                                                   │ found something
+//!        ▼                                                                 │
+//!   poll for as long as asked ── found ────────────────────────────────────┤
+//!        │ time is up                                                      │
+//!        ▼                                                                 │
+//!   listen: ask for kicks, look once more ── found ────────────────────────┤
+//!        │                                                                 │
+//!        ▼                                                                 │
+//!   sleep in epoll ── kick, or another fd of the device ───────────────────┘
+//! ```
+//!
+//! All fds are edge-triggered: a kick costs no read, and the kick fd's own count is the number of
+//! kicks, which is taken when the worker stops.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::backend::{BackendError, DataPath, QueueBackend, QueueResources};
+use super::queue::{ChainHandler, Queue};
+use super::ring::RingError;
+
+/// Serves some queues of one device, on one thread.
+pub trait Server: Send {
+    /// Descriptors, other than kicks, whose readiness means work. Watched edge-triggered.
+    fn watch(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
+
+    /// The driver is ready, under these features.
+    fn begin(&mut self, queues: &mut [Queue], acked: u64) -> io::Result<()> {
+        let _ = (queues, acked);
+        Ok(())
+    }
+
+    /// Serves what is there, a bounded amount; `woken` if a watched descriptor reported. Returns
+    /// whether anything was done.
+    fn serve(&mut self, queues: &mut [Queue], woken: bool) -> Result<bool, RingError>;
+
+    /// Stops; nothing may touch guest memory afterwards.
+    fn end(&mut self, queues: &mut [Queue]) {
+        let _ = queues;
+    }
+}
+
+/// A server that needs to see one chain at a time only.
+pub struct EachChain<H>(pub H);
+
+impl<H: ChainHandler> Server for EachChain<H> {
+    fn serve(&mut self, queues: &mut [Queue], _: bool) -> Result<bool, RingError> {
+        let mut served = 0;
+        for queue in queues {
+            served += queue.drain(&mut self.0)?;
+        }
+        Ok(served > 0)
+    }
+
+    fn end(&mut self, _: &mut [Queue]) {
+        self.0.end();
+    }
+}
+
+/// Some queues and what serves them: one worker thread.
+pub struct Group {
+    pub queues: Vec<u16>,
+    pub server: Box<dyn Server>,
+}
+
+/// How workers run; the machine's choice, the same for all of a device.
+#[derive(Clone)]
+pub struct Tuning {
+    /// How long a worker polls before it sleeps.
+    pub busy_poll: Duration,
+    /// Called by each worker thread with its device's name, before it serves: pins it.
+    pub entered: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning { busy_poll: Duration::ZERO, entered: Arc::new(|_| ()) }
+    }
+}
+
+/// The backend: a thread for each group, from start to stop.
+pub struct Userspace {
+    name: String,
+    features: u64,
+    tuning: Tuning,
+    idle: Vec<Group>,
+    running: Vec<Running>,
+}
+
+struct Running {
+    stop: Arc<Stop>,
+    thread: JoinHandle<(Group, Vec<QueueResources>)>,
+}
+
+/// Asks a worker to leave: it looks at the flag between batches, and the fd wakes it.
+struct Stop {
+    asked: AtomicBool,
+    wake: EventFd,
+}
+
+/// Workers are shallow: a request is a few frames deep.
+const STACK: usize = 128 << 10;
+
+impl Userspace {
+    /// A backend for the device called `name` that can do `features`, with a worker for each group.
+    pub fn new(name: &str, features: u64, groups: Vec<Group>, tuning: Tuning) -> Userspace {
+        Userspace { name: name.into(), features, tuning, idle: groups, running: Vec::new() }
+    }
+
+    fn spawn(&mut self, group: Group, queues: Vec<QueueResources>, acked: u64) -> io::Result<()> {
+        let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: EventFd::new(EFD_NONBLOCK)? });
+        let worker =
+            Worker { name: self.name.clone(), tuning: self.tuning.clone(), stop: stop.clone(), acked };
+        let builder = Builder::new().name(self.name.clone()).stack_size(STACK);
+        let thread = builder.spawn(move || worker.run(group, queues))?;
+        self.running.push(Running { stop, thread });
+        Ok(())
+    }
+}
+
+impl QueueBackend for Userspace {
+    fn data_path(&self) -> DataPath {
+        DataPath::Userspace
+    }
+
+    fn features(&self) -> u64 {
+        self.features
+    }
+
+    fn start(&mut self, mut queues: Vec<QueueResources>, acked: u64) -> Result<(), BackendError> {
+        for group in std::mem::take(&mut self.idle) {
+            let (mine, rest): (Vec<_>, _) = queues.into_iter().partition(|q| group.queues.contains(&q.index));
+            queues = rest;
+            if mine.is_empty() {
+                self.idle.push(group);
+                continue;
+            }
+            self.spawn(group, mine, acked).map_err(|source| BackendError {
+                deed: format!("start a worker of {}", self.name),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Vec<QueueResources> {
+        for running in &self.running {
+            running.stop.asked.store(true, Ordering::Release);
+            // Full only if it was written before: then it wakes all the same.
+            let _ = running.stop.wake.write(1);
+        }
+        let mut all = Vec::new();
+        for running in self.running.drain(..) {
+            // A worker that panicked has printed why; its queues stay dead until the machine ends.
+            if let Ok((group, queues)) = running.thread.join() {
+                self.idle.push(group);
+                all.extend(queues);
+            }
+        }
+        all
+    }
+}
+
+impl Drop for Userspace {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Worker {
+    name: String,
+    tuning: Tuning,
+    stop: Arc<Stop>,
+    acked: u64,
+}
+
+impl Worker {
+    fn run(self, mut group: Group, resources: Vec<QueueResources>) -> (Group, Vec<QueueResources>) {
+        (self.tuning.entered)(&self.name);
+        let has = |bit: u32| self.acked & (1 << bit) != 0;
+        let (indirect, event_idx) = (has(VIRTIO_RING_F_INDIRECT_DESC), has(VIRTIO_RING_F_EVENT_IDX));
+        let (mut queues, mut broken) = (Vec::new(), Vec::new());
+        for resources in resources {
+            match Queue::new(resources, indirect, event_idx) {
+                Ok(queue) => queues.push(queue),
+                Err((resources, error)) => {
+                    resources.fault.raise(&format_args!("queue {}: {error}", resources.index));
+                    broken.push(resources);
+                }
+            }
+        }
+        if broken.is_empty()
+            && let Err(error) = self.serve(group.server.as_mut(), &mut queues)
+            && let Some(queue) = queues.first()
+        {
+            queue.resources.fault.raise(&error);
+        }
+        let resources = broken.into_iter().chain(queues.into_iter().map(|queue| queue.resources));
+        let resources = resources.inspect(|r| r.counters.kicks.add(r.kick.read().unwrap_or(0))).collect();
+        (group, resources)
+    }
+
+    fn serve(&self, server: &mut dyn Server, queues: &mut [Queue]) -> io::Result<()> {
+        server.begin(queues, self.acked)?;
+        let epoll = self.watch(server, queues)?;
+        let result = self.circle(server, queues, &epoll);
+        server.end(queues);
+        result
+    }
+
+    fn watch(&self, server: &dyn Server, queues: &[Queue]) -> io::Result<Epoll> {
+        let epoll = Epoll::new()?;
+        let add = |fd, token| {
+            epoll.ctl(
+                ControlOperation::Add,
+                fd,
+                EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, token),
+            )
+        };
+        add(self.stop.wake.as_raw_fd(), KICK)?;
+        for queue in queues {
+            add(queue.resources.kick.as_raw_fd(), KICK)?;
+        }
+        for fd in server.watch() {
+            add(fd, OTHER)?;
+        }
+        Ok(epoll)
+    }
+
+    fn circle(&self, server: &mut dyn Server, queues: &mut [Queue], epoll: &Epoll) -> io::Result<()> {
+        let watches = !server.watch().is_empty();
+        // What came before the worker did has no edge left to report.
+        let mut woken = true;
+        while !self.stop.asked.load(Ordering::Acquire) {
+            queues.iter_mut().for_each(|queue| queue.ring().hush());
+            match self.drain(server, queues, epoll, watches, woken) {
+                Ok(()) => {}
+                Err(error) => {
+                    // Nothing is served until the driver resets the device.
+                    fault(queues, &error);
+                    while !self.stop.asked.load(Ordering::Acquire) {
+                        sleep(epoll, -1)?;
+                    }
+                    return Ok(());
+                }
+            }
+            let mut more = false;
+            for queue in queues.iter_mut() {
+                more |= queue.ring().listen();
+            }
+            woken = !more && sleep(epoll, -1)?;
+        }
+        Ok(())
+    }
+
+    /// Serves until nothing was found for as long as polling is asked.
+    fn drain(
+        &self,
+        server: &mut dyn Server,
+        queues: &mut [Queue],
+        epoll: &Epoll,
+        watches: bool,
+        mut woken: bool,
+    ) -> Result<(), RingError> {
+        let mut idle_since = None;
+        while !self.stop.asked.load(Ordering::Acquire) {
+            let found = server.serve(queues, woken)?;
+            if let (Some(queue), true) = (queues.first(), idle_since.is_some()) {
+                let counters = &queue.resources.counters;
+                if found { &counters.polls_found } else { &counters.polls_empty }.add(1);
+            }
+            if found {
+                idle_since = None;
+                woken = false;
+                continue;
+            }
+            if self.tuning.busy_poll.is_zero() {
+                return Ok(());
+            }
+            let since = *idle_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= self.tuning.busy_poll {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+            woken = watches && sleep(epoll, 0).unwrap_or(false);
+        }
+        Ok(())
+    }
+}
+
+/// Tokens in epoll: what a wake-up means.
+const KICK: u64 = 0;
+const OTHER: u64 = 1;
+
+/// Waits; true if something other than a kick was among the reasons.
+fn sleep(epoll: &Epoll, timeout_ms: i32) -> io::Result<bool> {
+    let mut events = [EpollEvent::default(); 8];
+    match epoll.wait(timeout_ms, &mut events) {
+        Ok(count) => Ok(events[..count].iter().any(|event| event.data() == OTHER)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn fault(queues: &[Queue], error: &RingError) {
+    if let Some(queue) = queues.first() {
+        queue.resources.fault.raise(error);
+    }
+}
