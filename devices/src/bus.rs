@@ -38,6 +38,10 @@ pub trait Registers: Send {
     fn name(&self) -> String;
     /// The register at `offset`, as its data sheet names it.
     fn register(&self, offset: u64, write: bool) -> &'static str;
+    /// Device and register at `offset`; a window over several devices names the one that is there.
+    fn describe(&self, offset: u64, write: bool) -> (String, &'static str) {
+        (self.name(), self.register(offset, write))
+    }
     /// A load. `data` comes in as all ones, what an absent register reads as.
     fn read(&mut self, offset: u64, data: &mut [u8]);
     /// A store.
@@ -107,8 +111,7 @@ impl Bus {
     /// Device and register at `address`, for the ledger; `None` where nothing is.
     pub fn describe(&self, address: u64, write: bool) -> Option<(String, &'static str)> {
         let (slot, offset) = self.find(address)?;
-        let device = lock(&slot.device);
-        Some((device.name(), device.register(offset, write)))
+        Some(lock(&slot.device).describe(offset, write))
     }
 }
 

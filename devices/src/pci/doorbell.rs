@@ -1,0 +1,59 @@
+//! Ioeventfds as a device sees them: a store that wakes a thread instead of exiting to userspace.
+
+use std::io;
+use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EventFd;
+
+/// What a doorbell answers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// A store of any width and value: no instruction is decoded.
+    Any,
+    /// A store of these 32 bits.
+    Value(u32),
+}
+
+/// The machine's ioeventfds over MMIO.
+pub trait Ioeventfds: Send + Sync {
+    /// From now on a matching store at `address` writes `event`. False where the machine takes every
+    /// kick as an exit (`--ioeventfd=off`): then the transport writes the event itself.
+    fn attach(&self, address: u64, matching: Match, event: &EventFd) -> io::Result<bool>;
+
+    /// Undoes it.
+    fn detach(&self, address: u64, matching: Match, event: &EventFd) -> io::Result<()>;
+}
+
+/// Those that a device has attached; they go when it does.
+pub struct Doorbells {
+    machine: Arc<dyn Ioeventfds>,
+    attached: Vec<(u64, Match, Arc<EventFd>)>,
+}
+
+impl Doorbells {
+    /// None yet.
+    pub fn new(machine: Arc<dyn Ioeventfds>) -> Doorbells {
+        Doorbells { machine, attached: Vec::new() }
+    }
+
+    /// Attaches one. Where the machine can't, kicks arrive as exits, which are counted.
+    pub fn attach(&mut self, address: u64, matching: Match, event: &Arc<EventFd>) {
+        if let Ok(true) = self.machine.attach(address, matching, event) {
+            self.attached.push((address, matching, event.clone()));
+        }
+    }
+
+    /// Detaches all.
+    pub fn clear(&mut self) {
+        for (address, matching, event) in self.attached.drain(..) {
+            // Only fails where it is not attached, and it was.
+            let _ = self.machine.detach(address, matching, &event);
+        }
+    }
+}
+
+impl Drop for Doorbells {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,25 @@
+//! Virtio 1.2: what a device is, how a driver brings it up, and who serves its queues.
+//!
+//! - [`status`]     the status register, a pure state machine
+//! - [`device`]     what a device is
+//! - [`front`]      what the driver sees of it, behind either transport
+//! - [`transport`]  how the driver finds it: PCI or MMIO
+//! - [`backend`]    the seam: who serves a queue
+//! - [`userspace`]  … a thread of this process
+//! - [`queue`]      the one ring loop, over [`ring`] (the memory) and [`chain`] (one request)
+//! - [`interrupt`]  how the guest is reached
+//! - [`fault`]      DEVICE_NEEDS_RESET
+//! - [`counters`]   what each queue did
+
+pub mod backend;
+pub mod chain;
+pub mod counters;
+pub mod device;
+pub mod fault;
+pub mod front;
+pub mod interrupt;
+pub mod queue;
+pub mod ring;
+pub mod status;
+pub mod transport;
+pub mod userspace;
