@@ -1,7 +1,6 @@
 //! A virtual machine monitor in which every tuning choice shows up in the numbers.
 
 pub mod boot;
-pub mod cli;
 pub mod config;
 pub mod init;
 pub mod kvm {
@@ -9,6 +8,5 @@ pub mod kvm {
     pub mod stats;
 }
 pub mod run;
-pub mod status;
 pub mod sys;
 pub mod workload;

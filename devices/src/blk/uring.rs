@@ -1,0 +1,175 @@
+//! Many requests at once, by io_uring: a batch is submitted by one system call and its completions
+//! are collected by none.
+
+use std::io;
+use std::os::fd::{AsFd, RawFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::QUEUE_SIZE;
+use super::image::Image;
+use super::request::{self, Answer, Op, Request};
+use super::stats::{Shared, Stats};
+use super::sync::{execute, finish};
+use crate::sys::segments::Segments;
+use crate::sys::uring::{Landed, Transfer, Uring};
+use crate::virtio::chain::Chain;
+use crate::virtio::queue::Queue;
+use crate::virtio::ring::RingError;
+use crate::virtio::userspace::Server;
+
+/// Serves one queue.
+pub struct Disk {
+    image: Arc<Image>,
+    stats: Stats,
+    shared: Shared,
+    flight: Option<Flight>,
+}
+
+/// From DRIVER_OK to reset.
+struct Flight {
+    uring: Uring<Pending>,
+    chain: Chain,
+    /// Storage to be used again.
+    spare: Vec<Segments>,
+}
+
+/// A request whose transfer is in flight.
+struct Pending {
+    head: u16,
+    request: Request,
+    status: Segments,
+    start: Instant,
+}
+
+impl Disk {
+    pub fn new(image: Arc<Image>, shared: Shared) -> Disk {
+        Disk { image, stats: Stats::default(), shared, flight: None }
+    }
+
+    /// Takes what the driver has made available, and starts or does it. Returns how much it was.
+    fn take(&mut self, queue: &mut Queue) -> Result<usize, RingError> {
+        let Some(flight) = &mut self.flight else { return Ok(0) };
+        let mut taken = 0;
+        while flight.uring.flying() < QUEUE_SIZE.into() && queue.ring().take(&mut flight.chain)? {
+            taken += 1;
+            let start = Instant::now();
+            let mut status = flight.spare();
+            let request = match request::parse(&mut flight.chain, &mut status, self.image.limits()) {
+                Ok(request) => request,
+                Err(answer) => {
+                    let served = finish(None, answer, &mut status, start, &mut self.stats);
+                    queue.finish(flight.chain.head, served);
+                    flight.spare.push(status);
+                    continue;
+                }
+            };
+            let pending = Pending { head: flight.chain.head, request, status, start };
+            let rest = match transfer(&self.image, &request, &flight.chain) {
+                Some(what) => flight.start(what, pending),
+                None => Some(pending),
+            };
+            if let Some(mut pending) = rest {
+                let answer = execute(&self.image, &request, &mut flight.chain);
+                let served = finish(Some(request), answer, &mut pending.status, start, &mut self.stats);
+                queue.finish(pending.head, served);
+                flight.spare.push(pending.status);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Gives back what has landed. Returns how much it was.
+    fn land(&mut self, queue: &mut Queue) -> usize {
+        let Some(flight) = &mut self.flight else { return 0 };
+        let mut landed = 0;
+        while let Some(Landed { segments, tag: mut pending, result }) = flight.uring.land() {
+            landed += 1;
+            // A part is an error too: the image has shrunk, or the disk is full.
+            let wanted = if pending.request.op == Op::Flush { 0 } else { pending.request.len as usize };
+            let answer = match result {
+                Ok(count) if count == wanted => Answer::Ok,
+                _ => Answer::IoError,
+            };
+            let served =
+                finish(Some(pending.request), answer, &mut pending.status, pending.start, &mut self.stats);
+            queue.finish(pending.head, served);
+            flight.spare.extend([segments, pending.status]);
+        }
+        landed
+    }
+}
+
+/// The transfer for a request, where io_uring does it; `None`: at once, as the sync engine does.
+fn transfer(image: &Image, request: &Request, chain: &Chain) -> Option<Transfer> {
+    /// IOV_MAX.
+    const MOST: usize = 1024;
+    let fits = |data: &Segments| {
+        !data.is_empty()
+            && data.iovecs().len() <= MOST
+            && image.direct().is_none_or(|align| data.aligned(align))
+    };
+    match request.op {
+        Op::Read if fits(&chain.writable) => Some(Transfer::Read),
+        Op::Write if fits(&chain.readable) => Some(Transfer::Write),
+        Op::Flush => Some(Transfer::Flush),
+        _ => None,
+    }
+}
+
+impl Flight {
+    fn spare(&mut self) -> Segments {
+        self.spare.pop().unwrap_or_else(|| self.chain.readable.empty())
+    }
+
+    /// Pushes a transfer with the chain's data, which the ring owns until it lands. Gives the request
+    /// back where the ring is full, the data still in the chain.
+    fn start(&mut self, what: Transfer, pending: Pending) -> Option<Pending> {
+        let spare = self.spare();
+        let data = match what {
+            Transfer::Read => &mut self.chain.writable,
+            Transfer::Write | Transfer::Flush => &mut self.chain.readable,
+        };
+        let segments = std::mem::replace(data, spare);
+        let offset = pending.request.offset;
+        let (segments, pending) = self.uring.push(what, segments, offset, pending).err()?;
+        let spare = std::mem::replace(data, segments);
+        self.spare.push(spare);
+        Some(pending)
+    }
+}
+
+impl Server for Disk {
+    fn begin(&mut self, queues: &mut [Queue], _: u64) -> io::Result<()> {
+        let [queue] = queues else { return Ok(()) };
+        let uring = Uring::new(QUEUE_SIZE, self.image.as_fd())?;
+        let chain = Chain::new(&queue.resources.memory);
+        self.flight = Some(Flight { uring, chain, spare: Vec::new() });
+        Ok(())
+    }
+
+    fn watch(&self) -> Vec<RawFd> {
+        self.flight.iter().map(|flight| flight.uring.fd()).collect()
+    }
+
+    fn serve(&mut self, queues: &mut [Queue], _: bool) -> Result<bool, RingError> {
+        let [queue] = queues else { return Ok(false) };
+        let mut done = self.land(queue);
+        let taken = self.take(queue);
+        if let Some(flight) = &mut self.flight
+            && let Err(error) = flight.uring.submit()
+        {
+            queue.resources.fault.raise(&format_args!("submit to io_uring: {error}"));
+        }
+        // What is in the page cache has landed already.
+        done += self.land(queue);
+        queue.settle();
+        Ok(taken? + done > 0)
+    }
+
+    fn end(&mut self, _: &mut [Queue]) {
+        // Waits for what is in flight.
+        self.flight = None;
+        self.shared.hand_over(&mut self.stats);
+    }
+}

@@ -1,0 +1,21 @@
+//! The only raw system calls and raw pointers of this crate. Each file gives safe types to the rest.
+//!
+//! - [`window`]    a fixed piece of guest memory: bounds-checked, volatile or atomic
+//! - [`segments`]  scattered guest memory: one buffer of a descriptor chain
+//! - [`bounce`]    an aligned buffer, where the guest's is not
+//! - [`uring`]     many vectored transfers at once, each owning its [`segments`] while in flight
+//! - [`file`]      vectored input and output between a file and [`segments`], locks, ioctls
+#![allow(unsafe_code)]
+
+pub mod bounce;
+pub mod file;
+pub mod segments;
+pub mod uring;
+pub mod window;
+
+use std::sync::Arc;
+
+use vm_memory::GuestMemoryMmap;
+
+/// Guest memory as devices share it: mapped for as long as anyone holds it.
+pub type Memory = Arc<GuestMemoryMmap<()>>;

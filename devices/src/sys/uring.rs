@@ -1,0 +1,139 @@
+//! Many vectored transfers at once, by io_uring(7).
+//!
+//! A transfer owns its [`Segments`] from push to completion, so the memory that the kernel fills
+//! stays mapped and untouched meanwhile; a ring that is dropped waits for what is in flight first.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use io_uring::{IoUring, opcode, squeue, types};
+
+use super::segments::Segments;
+
+/// What to do with the one registered file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    Read,
+    Write,
+    Flush,
+}
+
+/// A ring with one file, and what `T` belongs to each transfer.
+pub struct Uring<T> {
+    ring: IoUring,
+    /// By `user_data`.
+    flying: Vec<Option<(Segments, T)>>,
+    free: Vec<usize>,
+}
+
+/// A transfer that has ended: bytes moved, or the error.
+pub struct Landed<T> {
+    pub segments: Segments,
+    pub tag: T,
+    pub result: io::Result<usize>,
+}
+
+impl<T> Uring<T> {
+    /// A ring for `depth` transfers at once on `file`, which must outlive it.
+    pub fn new(depth: u16, file: BorrowedFd<'_>) -> io::Result<Uring<T>> {
+        let ring = IoUring::builder()
+            .setup_coop_taskrun()
+            .build(depth.into())
+            .or_else(|_| IoUring::new(depth.into()))?;
+        ring.submitter().register_files(&[file.as_raw_fd()])?;
+        Ok(Uring { ring, flying: Vec::new(), free: Vec::new() })
+    }
+
+    /// Readable when something has landed.
+    pub fn fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Transfers in flight.
+    pub fn flying(&self) -> usize {
+        self.flying.len() - self.free.len()
+    }
+
+    /// Queues a transfer at `offset`; nothing happens until [`Uring::submit`]. Gives it back where
+    /// the queue is full.
+    pub fn push(
+        &mut self,
+        what: Transfer,
+        segments: Segments,
+        offset: u64,
+        tag: T,
+    ) -> Result<(), (Segments, T)> {
+        let file = types::Fixed(0);
+        let pieces = segments.iovecs();
+        let (base, count) = (pieces.as_ptr(), pieces.len() as u32);
+        let entry: squeue::Entry = match what {
+            Transfer::Read => opcode::Readv::new(file, base, count).offset(offset).build(),
+            Transfer::Write => opcode::Writev::new(file, base, count).offset(offset).build(),
+            Transfer::Flush => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.flying.push(None);
+            self.flying.len() - 1
+        });
+        // SAFETY: the pieces and the vector that lists them are on the heap, owned by `segments`, which
+        // is kept unchanged in `flying` until this transfer has landed.
+        let pushed = unsafe { self.ring.submission().push(&entry.user_data(slot as u64)) };
+        match pushed {
+            Ok(()) => {
+                self.flying[slot] = Some((segments, tag));
+                Ok(())
+            }
+            Err(_) => {
+                self.free.push(slot);
+                Err((segments, tag))
+            }
+        }
+    }
+
+    /// Hands what was queued to the kernel: one system call, or none if nothing was.
+    pub fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
+        match self.ring.submit() {
+            // Busy: it stays queued until something has landed.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINTR | libc::EAGAIN)) => {
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// What has landed next, if anything; no system call.
+    pub fn land(&mut self) -> Option<Landed<T>> {
+        let entry = self.ring.completion().next()?;
+        let slot = entry.user_data() as usize;
+        let (segments, tag) = self.flying.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        let result = match entry.result() {
+            error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+            count => Ok(count as usize),
+        };
+        Some(Landed { segments, tag, result })
+    }
+
+    /// Waits until something has landed.
+    pub fn wait(&mut self) -> io::Result<()> {
+        match self.ring.submit_and_wait(1) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+impl<T> Drop for Uring<T> {
+    fn drop(&mut self) {
+        while self.flying() > 0 {
+            if self.land().is_none() && self.wait().is_err() {
+                // The kernel may still write to guest memory: never let go of it.
+                std::mem::forget(std::mem::take(&mut self.flying));
+                return;
+            }
+        }
+    }
+}
