@@ -4,6 +4,8 @@ pub mod boot;
 pub mod config;
 pub mod init;
 pub mod kvm {
+    pub mod canary;
+    pub mod class;
     pub mod exit;
     pub mod stats;
 }

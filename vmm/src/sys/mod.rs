@@ -4,12 +4,14 @@
 
 pub mod affinity;
 pub mod aio;
+pub mod alarm;
 pub mod clock;
 pub mod futex;
 pub mod init;
 pub mod kick;
 pub mod kvm_stats;
 pub mod limits;
+pub mod memory_slot;
 pub mod monotonic;
 pub mod null;
 pub mod pages;
