@@ -8,7 +8,10 @@ pub mod kvm {
     pub mod class;
     pub mod exit;
     pub mod stats;
+    pub mod vcpu;
+    pub mod vm;
 }
+
 pub mod run;
 pub mod sys;
 pub mod workload;

@@ -1,5 +1,8 @@
 //! A machine that runs.
 //!
+//! - [`vcpu`]       the vCPU loop: run, count, answer
+//! - [`phases`]     from one mark of the guest to the next
+//! - [`threads`]    where a thread ran, and how long
 //! - [`ledger`]     what each vCPU thread counts
 //! - [`console`]    the serial port on this process's stdin and stdout
 //! - [`signals`]    the signals that this process answers
@@ -7,5 +10,8 @@
 
 pub mod console;
 pub mod ledger;
+pub mod phases;
 pub mod signals;
 pub mod supervise;
+pub mod threads;
+pub mod vcpu;

@@ -1,0 +1,89 @@
+//! The kernel command line: the user's words first, then what the machine adds, each only where the
+//! user has not said it already.
+
+/// What is appended to the user's command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cmdline {
+    words: Vec<String>,
+    /// What the monitor added, shown with `-v`.
+    added: Vec<String>,
+    /// What process 1 gets, after `--`.
+    init: Vec<String>,
+}
+
+impl Cmdline {
+    pub fn new(user: &str) -> Cmdline {
+        Cmdline { words: user.split_whitespace().map(str::to_owned).collect(), ..Cmdline::default() }
+    }
+
+    /// Appends `word` unless the user has given its key (what is before `=`).
+    pub fn add(&mut self, word: &str) {
+        let key = word.split('=').next().unwrap_or(word);
+        let given = self.words.iter().any(|w| w.split('=').next() == Some(key));
+        if !given {
+            self.added.push(word.to_owned());
+        }
+    }
+
+    /// Appends arguments for process 1, behind `--`.
+    pub fn add_init(&mut self, arguments: impl IntoIterator<Item = String>) {
+        self.init.extend(arguments);
+    }
+
+    /// What the monitor added.
+    pub fn added(&self) -> String {
+        let mut added = self.added.clone();
+        if !self.init.is_empty() {
+            added.push("--".into());
+            added.extend(self.init.iter().cloned());
+        }
+        added.join(" ")
+    }
+
+    /// The whole line, without the NUL. Additions go before a `--` of the user's.
+    pub fn line(&self) -> String {
+        let split = self.words.iter().position(|w| w == "--").unwrap_or(self.words.len());
+        let (kernel, init) = self.words.split_at(split);
+        let mut all: Vec<&str> = kernel.iter().chain(&self.added).map(String::as_str).collect();
+        if !init.is_empty() || !self.init.is_empty() {
+            all.push("--");
+            all.extend(init.iter().skip(1).chain(&self.init).map(String::as_str));
+        }
+        all.join(" ")
+    }
+}
+
+/// What a Linux guest is told about this machine: what is absent, and how to end.
+pub fn for_linux(cmdline: &mut Cmdline, serial: bool, pci: bool) {
+    if serial {
+        cmdline.add("console=ttyS0");
+    }
+    // Four UARTs are probed by default; six exits for each that isn't there.
+    cmdline.add(if serial { "8250.nr_uarts=1" } else { "8250.nr_uarts=0" });
+    if !pci {
+        cmdline.add("pci=off");
+    }
+    // A panic ends the machine at once; ACPI's reset register does it.
+    cmdline.add("panic=-1");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_word_wins() {
+        let mut line = Cmdline::new("quiet console=hvc0  panic=5");
+        for_linux(&mut line, true, true);
+        assert_eq!(line.line(), "quiet console=hvc0 panic=5 8250.nr_uarts=1");
+        assert_eq!(line.added(), "8250.nr_uarts=1");
+    }
+
+    #[test]
+    fn init_arguments_stay_behind_the_dashes() {
+        let mut line = Cmdline::new("quiet -- one");
+        line.add("pci=off");
+        line.add_init(["two".to_owned()]);
+        assert_eq!(line.line(), "quiet pci=off -- one two");
+    }
+}

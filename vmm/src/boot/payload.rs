@@ -1,0 +1,163 @@
+//! Everything that goes into guest memory before the first instruction: kernel, initrd, command line,
+//! boot parameters. Opened and checked before a VM exists, copied once.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+use super::cmdline::{self, Cmdline};
+use super::image::Image;
+use super::initramfs::{self, Initramfs};
+use super::state::Entry;
+use super::{file, linux, load, modules, pvh};
+use crate::config::{Config, Idle};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Load(#[from] load::Error),
+    #[error(transparent)]
+    Modules(#[from] modules::Error),
+    #[error(transparent)]
+    Initramfs(#[from] initramfs::Error),
+    #[error(transparent)]
+    Copy(#[from] initramfs::CopyError),
+    #[error("initrd {0}: {1}")]
+    Initrd(PathBuf, std::io::Error),
+    #[error("initrd {0} is empty")]
+    EmptyInitrd(PathBuf),
+    #[error("command line of {len} bytes; this kernel takes at most {max}")]
+    CmdlineTooLong { len: usize, max: usize },
+    #[error("write boot data to guest memory: {0}")]
+    Memory(#[from] vm_memory::GuestMemoryError),
+}
+
+/// A kernel file and what goes with it, opened.
+pub struct Payload {
+    path: PathBuf,
+    kernel: (File, Image),
+    initrd: Option<Initrd>,
+    /// What was looked for and not found, though the guest may do without.
+    pub notes: Vec<String>,
+}
+
+enum Initrd {
+    File(PathBuf, File),
+    Built(Initramfs),
+}
+
+/// What the machine tells the payload.
+pub struct Context<'a> {
+    pub config: &'a Config,
+    pub rsdp: u64,
+    pub serial: bool,
+    pub ecam: bool,
+}
+
+/// A guest that can be entered.
+pub struct Loaded {
+    pub entry: Entry,
+    pub cmdline: Cmdline,
+}
+
+/// Modules that make a machine's end visible, where the kernel has them.
+const USEFUL: [&str; 1] = ["pvpanic-mmio"];
+
+/// Opens what `config` names.
+pub fn open(config: &Config, path: &std::path::Path) -> Result<Payload, Error> {
+    let kernel = load::open(path)?;
+    let mut notes = Vec::new();
+    let initrd = match &config.boot.initrd {
+        Some(path) => {
+            let file = file::open_regular(path).map_err(|e| Error::Initrd(path.clone(), e))?;
+            if file.metadata().map_err(|e| Error::Initrd(path.clone(), e))?.len() == 0 {
+                return Err(Error::EmptyInitrd(path.clone()));
+            }
+            Some(Initrd::File(path.clone(), file))
+        }
+        None if is_linux(&kernel.1) => {
+            let version = match &kernel.1 {
+                Image::BzImage(bz) => bz.version.as_deref(),
+                Image::Elf(_) => None,
+            };
+            let tree = match &config.boot.modules {
+                Some(tree) => Some(tree.clone()),
+                None => modules::beside(path, version),
+            };
+            let contents =
+                initramfs::Contents { modules: &[], useful: &USEFUL, workloads: &config.boot.workloads };
+            let mut built = initramfs::plan(tree.as_deref(), contents)?;
+            notes.append(&mut built.notes);
+            Some(Initrd::Built(built))
+        }
+        None => None,
+    };
+    Ok(Payload { path: path.into(), kernel, initrd, notes })
+}
+
+fn is_linux(image: &Image) -> bool {
+    match image {
+        Image::BzImage(_) => true,
+        Image::Elf(elf) => elf.linux,
+    }
+}
+
+impl Payload {
+    /// Copies everything into guest memory.
+    pub fn load(self, memory: &GuestMemoryMmap, with: &Context) -> Result<Loaded, Error> {
+        let config = with.config;
+        let linux = is_linux(&self.kernel.1);
+        let memory_size = config.memory.size;
+        let kernel = load::kernel(memory, memory_size, &self.path, self.kernel, config.boot.protocol)?;
+
+        let initrd = match self.initrd {
+            None => None,
+            Some(Initrd::File(path, mut file)) => {
+                let failed = |e| Error::Initrd(path.clone(), e);
+                let bytes = file.metadata().map_err(failed)?.len();
+                let at = load::initrd_address(&kernel, bytes)?;
+                load::file(memory, at, &mut file, bytes).map_err(failed)?;
+                Some((at, bytes))
+            }
+            Some(Initrd::Built(built)) => {
+                let bytes = built.size();
+                let at = load::initrd_address(&kernel, bytes)?;
+                built.copy_to(memory, GuestAddress(at))?;
+                Some((at, bytes))
+            }
+        };
+
+        let mut cmdline = Cmdline::new(&config.boot.cmdline);
+        if linux {
+            cmdline::for_linux(&mut cmdline, with.serial, with.ecam);
+            if config.idle == Idle::GuestPoll {
+                cmdline.add("cpuidle_haltpoll.force=1");
+            }
+        }
+        let line = cmdline.line();
+        if line.len() > kernel.cmdline_max {
+            return Err(Error::CmdlineTooLong { len: line.len(), max: kernel.cmdline_max });
+        }
+        load::cmdline(memory, &line)?;
+
+        let (rsdp, ecam) = (with.rsdp, with.ecam);
+        match kernel.entry {
+            Entry::Pvh { .. } => {
+                pvh::write_start_info(memory, &pvh::StartInfo { initrd, memory_size, ecam, rsdp })?
+            }
+            _ => linux::write_zero_page(
+                memory,
+                &linux::Parameters {
+                    header: kernel.header,
+                    cmdline_len: line.len(),
+                    initrd,
+                    memory_size,
+                    ecam,
+                    rsdp,
+                },
+            )?,
+        }
+        Ok(Loaded { entry: kernel.entry, cmdline })
+    }
+}

@@ -1,0 +1,162 @@
+//! The VM: what it asks of KVM, its memory slots and its interrupt routes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kvm_bindings::{
+    KVM_CAP_HALT_POLL, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KvmIrqRouting, kvm_enable_cap,
+    kvm_irq_routing_entry, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vmm_sys_util::errno;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::boot::layout;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("open /dev/kvm: {0}")]
+    Open(errno::Error),
+    #[error("/dev/kvm speaks API version {0}, need 12")]
+    Version(i32),
+    #[error("this KVM lacks {0}, which the machine needs")]
+    Lacks(&'static str),
+    #[error("{vcpus} vCPUs asked, this KVM allows {max}")]
+    Vcpus { vcpus: u8, max: usize },
+    #[error("{deed}: {error}")]
+    Ioctl { deed: String, error: errno::Error },
+}
+
+impl Error {
+    /// Wraps the errno of an ioctl in the words of what it was to do.
+    pub fn doing(deed: impl Into<String>) -> impl FnOnce(errno::Error) -> Error {
+        move |error| Error::Ioctl { deed: deed.into(), error }
+    }
+}
+
+/// What KVM here can do, asked once.
+#[derive(Clone, Copy, Debug)]
+pub struct Abilities {
+    pub tsc_deadline: bool,
+    /// KVM_CAP_X86_DISABLE_EXITS: the bits that may be set.
+    pub disable_exits: u64,
+    pub halt_poll: bool,
+}
+
+/// An open VM. Cloned handles share it.
+#[derive(Clone)]
+pub struct Vm {
+    fd: Arc<VmFd>,
+    routes: Arc<Mutex<Vec<kvm_irq_routing_entry>>>,
+}
+
+/// Opens /dev/kvm and checks what every machine needs.
+pub fn open(vcpus: u8) -> Result<(Kvm, Abilities), Error> {
+    let kvm = Kvm::new().map_err(Error::Open)?;
+    match kvm.get_api_version() {
+        12 => {}
+        other => return Err(Error::Version(other)),
+    }
+    for (cap, name) in [
+        (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+        (Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"),
+        (Cap::Irqfd, "KVM_CAP_IRQFD"),
+        (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
+        (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+        (Cap::MpState, "KVM_CAP_MP_STATE"),
+    ] {
+        if !kvm.check_extension(cap) {
+            return Err(Error::Lacks(name));
+        }
+    }
+    let max = kvm.get_max_vcpus();
+    if usize::from(vcpus) > max {
+        return Err(Error::Vcpus { vcpus, max });
+    }
+    let abilities = Abilities {
+        tsc_deadline: kvm.check_extension(Cap::TscDeadlineTimer),
+        disable_exits: kvm.check_extension_raw(u64::from(KVM_CAP_X86_DISABLE_EXITS)).max(0) as u64,
+        halt_poll: kvm.check_extension_raw(u64::from(KVM_CAP_HALT_POLL)) > 0,
+    };
+    Ok((kvm, abilities))
+}
+
+impl Vm {
+    pub fn create(kvm: &Kvm) -> Result<Vm, Error> {
+        let fd = kvm.create_vm().map_err(Error::doing("create VM"))?;
+        fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
+            .map_err(Error::doing("set identity map address"))?;
+        fd.set_tss_address(layout::KVM_TSS as usize).map_err(Error::doing("set TSS address"))?;
+        Ok(Vm { fd: Arc::new(fd), routes: Arc::default() })
+    }
+
+    pub fn fd(&self) -> &VmFd {
+        &self.fd
+    }
+
+    /// Local APICs in the kernel; the IOAPIC, with `pins` pins, here. Each pin less is some six exits
+    /// less at boot, and MSI needs none.
+    pub fn split_irqchip(&self, pins: u32) -> Result<(), Error> {
+        let deed = format!("create split irqchip with {pins} IOAPIC pins");
+        self.enable(KVM_CAP_SPLIT_IRQCHIP, u64::from(pins), deed)
+    }
+
+    /// HLT, MWAIT, PAUSE don't exit. Only before the first vCPU.
+    pub fn disable_exits(&self, bits: u64) -> Result<(), Error> {
+        self.enable(KVM_CAP_X86_DISABLE_EXITS, bits, format!("disable exits {bits:#x}"))
+    }
+
+    /// KVM polls at most this long for work before a halted vCPU sleeps.
+    pub fn halt_poll(&self, ns: u32) -> Result<(), Error> {
+        self.enable(KVM_CAP_HALT_POLL, u64::from(ns), format!("set halt poll to {ns} ns"))
+    }
+
+    fn enable(&self, cap: u32, argument: u64, deed: String) -> Result<(), Error> {
+        let cap = kvm_enable_cap { cap, args: [argument, 0, 0, 0], ..Default::default() };
+        self.fd.enable_cap(&cap).map_err(Error::doing(deed))
+    }
+
+    /// A slot for each region of `memory`.
+    pub fn map(&self, memory: &GuestMemoryMmap) -> Result<(), Error> {
+        for (slot, region) in memory.iter().enumerate() {
+            let address = region.start_addr().raw_value();
+            let host = memory.get_host_address(region.start_addr());
+            let host = host.map_err(|_| Error::Lacks("a host address for guest memory"))?;
+            crate::sys::memory_slot::set(
+                &self.fd,
+                kvm_userspace_memory_region {
+                    slot: slot as u32,
+                    flags: 0,
+                    guest_phys_addr: address,
+                    memory_size: region.len(),
+                    userspace_addr: host as u64,
+                },
+                region,
+            )
+            .map_err(Error::doing(format!("map {} MiB at {address:#x}", region.len() >> 20)))?;
+        }
+        Ok(())
+    }
+
+    /// Makes `gsi` an MSI of this message; `None` takes it away.
+    pub fn route(&self, gsi: u32, message: Option<devices::msi::Message>) -> Result<(), Error> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = routes.iter().position(|r| r.gsi == gsi);
+        let new = message.map(|message| crate::sys::irq_route::msi(gsi, message));
+        match (old, new) {
+            (None, None) => return Ok(()),
+            (Some(at), None) => drop(routes.swap_remove(at)),
+            (Some(at), Some(new)) if crate::sys::irq_route::same(&routes[at], &new) => return Ok(()),
+            (Some(at), Some(new)) => routes[at] = new,
+            (None, Some(new)) => routes.push(new),
+        }
+        let table =
+            KvmIrqRouting::from_entries(&routes).map_err(|_| Error::Lacks("room for interrupt routes"))?;
+        self.fd.set_gsi_routing(&table).map_err(Error::doing(format!("route interrupt {gsi}")))
+    }
+
+    /// A write to `fd` is an edge on `gsi`.
+    pub fn irqfd(&self, fd: &EventFd, gsi: u32) -> Result<(), Error> {
+        self.fd.register_irqfd(fd, gsi).map_err(Error::doing(format!("attach irqfd to interrupt {gsi}")))
+    }
+}
