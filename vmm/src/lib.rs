@@ -1,6 +1,7 @@
 //! A virtual machine monitor in which every tuning choice shows up in the numbers.
 
 pub mod boot;
+pub mod cli;
 pub mod config;
 pub mod init;
 pub mod kvm {
@@ -13,5 +14,6 @@ pub mod kvm {
 }
 
 pub mod run;
+pub mod status;
 pub mod sys;
 pub mod workload;

@@ -76,7 +76,7 @@ fn perform(text: &str, monitor: &Monitor) -> u8 {
         Ok(spec) => spec,
         Err(refusal) => {
             eprintln!("vmm init: {refusal}");
-            return USAGE;
+            return MAX_STATUS;
         }
     };
     match spec.workload.name {
@@ -98,8 +98,8 @@ fn perform(text: &str, monitor: &Monitor) -> u8 {
     }
 }
 
-/// The status of bad usage, as on the monitor's own command line.
-const USAGE: u8 = 64;
+/// The highest status that is a guest's own ([`abi::port::EXIT`]): beyond it are the monitor's.
+const MAX_STATUS: u8 = 63;
 
 /// One line on the console, and the status of what couldn't be done.
 fn failed(deed: &str, error: &io::Error) -> u8 {

@@ -5,11 +5,9 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use super::{mount_all, plan::BUSYBOX};
+use super::plan::BUSYBOX;
+use super::{MAX_STATUS, mount_all};
 use crate::sys::init::{lead_session, reap};
-
-/// Largest status of a machine ([`abi::port::EXIT`]).
-const MAX_STATUS: i32 = 63;
 
 /// The shell's status; one above 63, as of a command that a signal killed, becomes 63.
 pub fn run() -> io::Result<u8> {
@@ -26,7 +24,7 @@ pub fn run() -> io::Result<u8> {
     loop {
         let (child, status) = reap()?;
         if child == shell {
-            return Ok(status.clamp(0, MAX_STATUS) as u8);
+            return Ok(status.clamp(0, MAX_STATUS.into()) as u8);
         }
     }
 }

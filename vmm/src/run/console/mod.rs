@@ -9,7 +9,7 @@ mod output;
 mod raw;
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::config;
 use crate::run::signals::{Signals, Wish};
+use crate::status::{Fatal, Status};
 use escape::Command;
 use input::Input;
 use output::{Buffer, Output};
@@ -32,6 +33,16 @@ pub enum Error {
     File(PathBuf, #[source] io::Error),
     #[error("console: {0}")]
     Host(#[from] io::Error),
+}
+
+impl Fatal for Error {
+    fn status(&self) -> Status {
+        match self {
+            Error::File(_, error) if error.kind() == ErrorKind::PermissionDenied => Status::Permission,
+            Error::File(..) => Status::Device,
+            Error::Host(_) => Status::Resource,
+        }
+    }
 }
 
 /// The far end of the serial line, before a port is at the near end.

@@ -1,0 +1,93 @@
+//! The command line as typed, up to a value that means something.
+//!
+//! - [`run`]       `vmm [OPTIONS]`: one machine; a new flag is a field there, and, if it is a knob, a
+//!   name in [`crate::config::knobs`]
+//! - [`workload`]  `vmm workload NAME`
+//! - [`file`]      `--config`: the same keys as TOML
+//! - [`help`]      the help, with each knob's evidence
+//! - [`usage`]     what is refused, in one line
+
+mod file;
+mod help;
+mod run;
+mod usage;
+mod workload;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::status::Failure;
+
+/// What was asked of the program.
+#[derive(Debug)]
+pub enum Command {
+    /// Run one machine.
+    Run(Box<Config>),
+    /// Run a workload on this kernel: a text that [`abi::workload::Spec`] accepts.
+    Workload(String),
+    /// Print this on stdout: help or version.
+    Print(String),
+}
+
+/// A virtual machine monitor in which every tuning choice shows up in the numbers.
+#[derive(Debug, Parser)]
+#[command(name = "vmm", version)]
+#[command(override_usage = "vmm [OPTIONS]\n       vmm <COMMAND>")]
+struct Cli {
+    #[command(flatten)]
+    run: run::Args,
+    #[command(subcommand)]
+    subcommand: Option<Sub>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    Workload(workload::Args),
+}
+
+/// Reads a command line, the program's name first. Prints nothing, and opens nothing but the file of
+/// `--config`.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.is_empty() {
+        args.push("vmm".into());
+    }
+    if let Some(text) = help::topic(&args) {
+        return Ok(Command::Print(text));
+    }
+    let mut command = Cli::command();
+    let mut matches = match command.try_get_matches_from_mut(&args) {
+        Ok(matches) => matches,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(Command::Print(help::text(Cli::command(), &args)));
+        }
+        Err(error) => return Err(usage::explain(&error, &command, &args).into()),
+    };
+    let file = match matches.get_one::<PathBuf>(run::CONFIG) {
+        None => None,
+        Some(path) => Some(file::read(path, &command, &matches)?),
+    };
+    if let Some(file) = &file {
+        args.splice(1..1, file.args().iter().cloned());
+        matches = command
+            .try_get_matches_from_mut(&args)
+            .map_err(|error| file.blame(usage::explain(&error, &command, &args)))?;
+    }
+    let asked = run::asked(&matches);
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| usage::explain(&error, &command, &args))?;
+    match cli.subcommand {
+        Some(Sub::Workload(args)) => {
+            run::none_given(&matches)?;
+            Ok(Command::Workload(args.resolve()?))
+        }
+        None => match (cli.run.resolve(asked), &file) {
+            (Ok(config), _) => Ok(Command::Run(Box::new(config))),
+            (Err(usage), Some(file)) => Err(file.blame(usage)),
+            (Err(usage), None) => Err(usage.into()),
+        },
+    }
+}

@@ -1,0 +1,188 @@
+//! `vmm [OPTIONS]`: one machine as typed. Each value is parsed by its knob's own file in
+//! [`crate::config`]; here is only how the flags look.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::usage::Usage;
+use crate::config::memory::{Pool, Size};
+use crate::config::pin::Pin;
+use crate::config::report::Request;
+use crate::config::{
+    Asked, Backing, Boot, Config, Console, Idle, Knob, Memory, Pinning, Protocol, Pv, Report, boot, idle,
+    timeout, vcpus, word,
+};
+
+/// The flag whose file holds other flags.
+pub const CONFIG: &str = "config";
+
+/// Guest memory without `--memory`.
+const DEFAULT_MEMORY: Size = Size(256 << 20);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    guest: Guest,
+    #[command(flatten)]
+    cpus: Cpus,
+    #[command(flatten)]
+    memory: Ram,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What runs")]
+struct Guest {
+    /// bzImage, ELF vmlinux or PVH ELF, told apart by content
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM disk [default for Linux: the VMM itself, as process 1]
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Kernel command line; -v shows what the VMM adds to it
+    #[arg(long, value_name = "STR", value_parser = boot::cmdline, allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// The kernel's lib/modules/VERSION, for the built-in init [default: beside the kernel, if there]
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// How the kernel is entered: auto, linux or pvh [default: auto]
+    #[arg(long, value_name = "PROTOCOL")]
+    boot: Option<Protocol>,
+    /// What the built-in init runs, NAME[,key=value…]; may be repeated; `vmm --help workloads` lists them
+    #[arg(long, value_name = "NAME", value_parser = boot::workload)]
+    workload: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "CPU knobs")]
+struct Cpus {
+    /// Virtual CPUs, 1 to 255 [default: 1]
+    #[arg(long, value_name = "N", value_parser = vcpus::parse)]
+    vcpus: Option<u8>,
+    /// vCPU@CPU: keep this vCPU's thread on this host CPU, as in 0@2,1@3
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pin: Vec<Pin>,
+    /// Nanoseconds that KVM polls before it puts a halted vCPU to sleep; 0: never [default: the host's]
+    #[arg(long, value_name = "NS", value_parser = idle::halt_poll)]
+    halt_poll: Option<u32>,
+    /// halt: HLT exits to the host; guest-poll: the guest polls before it halts; native: HLT and
+    /// MWAIT don't exit [default: halt]
+    #[arg(long, value_name = "HOW")]
+    idle: Option<Idle>,
+    /// ipi, eoi, tlb, yield, steal, unhalt: paravirtual features that the guest sees; ipi,eoi=off,tlb=on
+    /// turns two off and one on [default: KVM's own]
+    #[arg(long, value_name = "LIST=on|off")]
+    pv: Option<Pv>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Memory knobs")]
+struct Ram {
+    /// Guest memory, as in 512M or 4G [default: 256M]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// Transparent huge pages; off: 4 KiB pages, even where the host says always [default: on]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    thp: Option<bool>,
+    /// Huge pages from the host's pool, 2M or 1G [default: off; without a value: 2M]
+    #[arg(long, value_name = "2M|1G|off")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "2M")]
+    hugepages: Option<Pool>,
+    /// Populate guest memory before the first instruction [default: off]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    prefault: Option<bool>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Console, report and control")]
+struct Output {
+    /// Serial console: stdio, file=PATH or none; on a terminal, Ctrl-A x ends the machine
+    /// [default: stdio]
+    #[arg(long, value_name = "WHERE")]
+    console: Option<Console>,
+    /// Exit report: text, json or none, to stderr or to :FILE; may be repeated [default: text]
+    #[arg(long, value_name = "FORMAT[:FILE]")]
+    report: Vec<Request>,
+    /// End the machine, with its report, after so many seconds; fractions allowed [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = timeout::parse)]
+    timeout: Option<Duration>,
+    /// TOML file of these flags, without their dashes, as keys; flags win
+    #[arg(long, value_name = "FILE", id = CONFIG)]
+    _config: Option<PathBuf>,
+    /// Say on stderr what the VMM does and adds
+    #[arg(short, long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    verbose: Option<bool>,
+}
+
+impl Args {
+    /// What these flags mean together.
+    pub fn resolve(self, asked: Vec<Asked>) -> Result<Config, Usage> {
+        let Args { guest, cpus, memory, output } = self;
+        let vcpus = cpus.vcpus.unwrap_or(1);
+        let backing = Backing::new(memory.thp, memory.hugepages)
+            .map_err(|error| Usage::flag("hugepages", None, error))?;
+        let size = memory.memory.unwrap_or(DEFAULT_MEMORY);
+        Ok(Config {
+            boot: Boot {
+                kernel: guest.kernel,
+                initrd: guest.initrd,
+                cmdline: guest.cmdline.unwrap_or_default(),
+                modules: guest.modules,
+                protocol: guest.boot.unwrap_or_default(),
+                workloads: guest.workload,
+            },
+            vcpus,
+            memory: Memory::new(size, backing, memory.prefault.unwrap_or(false))
+                .map_err(|error| Usage::flag("memory", Some(size.to_string()), error))?,
+            pin: Pinning::new(cpus.pin, vcpus, &[]).map_err(|error| Usage::flag("pin", None, error))?,
+            halt_poll_ns: cpus.halt_poll,
+            idle: cpus.idle.unwrap_or_default(),
+            pv: cpus.pv.unwrap_or_default(),
+            console: output.console.unwrap_or_default(),
+            reports: Report::all(output.report).map_err(|error| Usage::flag("report", None, error))?,
+            timeout: output.timeout,
+            verbose: output.verbose.unwrap_or(false),
+            asked,
+        })
+    }
+}
+
+/// The knobs that were set, as written.
+pub fn asked(matches: &ArgMatches) -> Vec<Asked> {
+    let asked = |knob: Knob| {
+        let values = matches.try_get_raw(&id(knob.flag())).ok()??;
+        let value = values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(",");
+        Some(Asked { knob, value })
+    };
+    Knob::ALL.into_iter().filter_map(asked).collect()
+}
+
+/// A subcommand takes none of these flags.
+pub fn none_given(matches: &ArgMatches) -> Result<(), Usage> {
+    let stray = matches.ids().find(|id| matches.try_get_raw(id.as_str()).is_ok_and(|raw| raw.is_some()));
+    match stray {
+        None => Ok(()),
+        Some(id) => Err(Usage {
+            object: format!("--{}", id.as_str().replace('_', "-")),
+            value: None,
+            why: format!("is a flag of a machine, not of {}", matches.subcommand_name().unwrap_or("this")),
+        }),
+    }
+}
+
+/// Whether `flag` was given, by whomever.
+pub fn given(matches: &ArgMatches, flag: &str) -> bool {
+    matches.value_source(&id(flag)) == Some(ValueSource::CommandLine)
+}
+
+/// How clap's derive names the field behind a flag.
+fn id(flag: &str) -> String {
+    flag.replace('-', "_")
+}

@@ -1,0 +1,67 @@
+//! Flag → evidence: no knob without a number that moves with it.
+
+/// A choice that changes how the machine runs, and not what it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knob {
+    Vcpus,
+    Pin,
+    HaltPoll,
+    Idle,
+    Pv,
+    Memory,
+    Thp,
+    Hugepages,
+    Prefault,
+}
+
+/// A knob that the user set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub knob: Knob,
+    /// As written: `on`, `2M`, `0@2,1@3`.
+    pub value: String,
+}
+
+impl Knob {
+    /// In the order of the help.
+    pub const ALL: [Knob; 9] = [
+        Knob::Vcpus,
+        Knob::Pin,
+        Knob::HaltPoll,
+        Knob::Idle,
+        Knob::Pv,
+        Knob::Memory,
+        Knob::Thp,
+        Knob::Hugepages,
+        Knob::Prefault,
+    ];
+
+    /// The flag without its dashes, which is also the key of the config file.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Knob::Vcpus => "vcpus",
+            Knob::Pin => "pin",
+            Knob::HaltPoll => "halt-poll",
+            Knob::Idle => "idle",
+            Knob::Pv => "pv",
+            Knob::Memory => "memory",
+            Knob::Thp => "thp",
+            Knob::Hugepages => "hugepages",
+            Knob::Prefault => "prefault",
+        }
+    }
+
+    /// The numbers of the report that move when the knob works, as paths in its JSON.
+    pub fn evidence(self) -> &'static [&'static str] {
+        match self {
+            Knob::Vcpus => &["time.vcpu_cpu_us"],
+            Knob::Pin => &["knobs[pin]"],
+            Knob::HaltPoll => &["halts.poll_attempted", "halts.poll_successful"],
+            Knob::Idle => &["halts.exits", "exits.kernel.halt"],
+            Knob::Pv => &["knobs[pv]"],
+            Knob::Memory => &["memory.asked", "memory.got_bytes"],
+            Knob::Thp | Knob::Hugepages => &["memory.coverage", "memory.pages_2m", "memory.pages_1g"],
+            Knob::Prefault => &["memory.got_bytes", "exits.kernel.page_fault"],
+        }
+    }
+}
