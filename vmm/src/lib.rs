@@ -12,7 +12,9 @@ pub mod kvm {
     pub mod vcpu;
     pub mod vm;
 }
-
+pub mod machine {
+    pub mod memory;
+}
 pub mod run;
 pub mod status;
 pub mod sys;

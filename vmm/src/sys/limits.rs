@@ -17,3 +17,11 @@ pub fn allow_files(count: u64) {
         }
     }
 }
+
+/// Bytes of address space; `None`: no limit.
+pub fn address_space() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the structure is live; where nothing is known, it says that there is no limit.
+    unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}

@@ -1,0 +1,160 @@
+//! Anonymous memory at an address of a wanted shape, between two guard pages.
+
+use std::io;
+use std::ptr;
+
+use vm_memory::MmapRegion;
+use vm_memory::mmap::MmapRegionError;
+
+use super::checked;
+
+const PAGE: usize = 4096;
+const ACCESS: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+
+/// Private anonymous memory that a guard page on either side keeps apart from everything else.
+/// Given back when dropped, unless it has become a [`MmapRegion`].
+pub struct Mapping {
+    addr: *mut libc::c_void,
+    len: usize,
+    flags: libc::c_int,
+}
+
+impl Mapping {
+    /// `len` bytes, whose address is congruent to `like` modulo `align` (a power of two), so that pages
+    /// of up to that size can back both at once. `pool`: from the pool of huge pages of `align` bytes,
+    /// where `len` and `like` are multiples of it.
+    ///
+    /// Memory is accounted for here (no MAP_NORESERVE): what a pool doesn't have is an error now and
+    /// not a SIGBUS later.
+    pub fn new(len: usize, like: u64, align: usize, pool: bool) -> io::Result<Mapping> {
+        let wanted = |n: usize| n.checked_add(align)?.checked_add(2 * PAGE);
+        let room = wanted(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let quiet = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe { libc::mmap(ptr::null_mut(), room, libc::PROT_NONE, quiet, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // The first address behind one guard page that has the shape.
+        let first = start as usize + PAGE;
+        let skip = (like as usize).wrapping_sub(first) & (align - 1);
+        let before = PAGE + skip;
+        let flags =
+            if pool { quiet | libc::MAP_HUGETLB | log2(align) << libc::MAP_HUGE_SHIFT } else { quiet };
+        // SAFETY: before + len + PAGE <= room, so the new mapping replaces a part of the one just made.
+        let (start, addr) = unsafe {
+            let addr = start.cast::<u8>().add(before).cast();
+            let mapped = libc::mmap(addr, len, ACCESS, flags | libc::MAP_FIXED, -1, 0);
+            if mapped == libc::MAP_FAILED {
+                let error = io::Error::last_os_error();
+                libc::munmap(start, room);
+                return Err(error);
+            }
+            (start, addr)
+        };
+        // SAFETY: both ends lie in the mapping of `room` bytes, outside the memory and its guard pages.
+        unsafe {
+            libc::munmap(start, skip);
+            let end = addr.cast::<u8>().add(len + PAGE).cast();
+            libc::munmap(end, room - before - len - PAGE);
+        }
+        Ok(Mapping { addr, len, flags })
+    }
+
+    pub fn addr(&self) -> usize {
+        self.addr as usize
+    }
+
+    pub fn size(&self) -> usize {
+        self.len
+    }
+
+    /// madvise(2) on all of it; advice that touches no content.
+    pub fn advise(&self, advice: Advice) -> io::Result<()> {
+        // SAFETY: the memory is ours, and none of these takes a page away or changes what it holds.
+        checked(unsafe { libc::madvise(self.addr, self.len, advice as libc::c_int) }.into()).map(drop)
+    }
+
+    /// Has the kernel provide the pages of `len` bytes from `offset` on, zeroed. EINVAL: a kernel
+    /// before 5.14.
+    pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        let (addr, len) = self.part(offset, len);
+        // SAFETY: the part lies in our memory; populating changes nothing that it holds.
+        checked(unsafe { libc::madvise(addr, len, libc::MADV_POPULATE_WRITE) }.into()).map(drop)
+    }
+
+    /// The same by hand, on any kernel: writes a zero into each page that nobody has written to yet.
+    pub fn touch(&mut self, page: usize) {
+        for offset in (0..self.len).step_by(page) {
+            // SAFETY: the offset lies in our memory, which nobody else can reach before it is a region.
+            unsafe { ptr::write_volatile(self.addr.cast::<u8>().add(offset), 0) };
+        }
+    }
+
+    /// Guest memory. It stays mapped until the process ends: copies of the region may live as long.
+    pub fn into_region(self) -> Result<MmapRegion, MmapRegionError> {
+        // SAFETY: the memory is mapped with this access and these flags, and never unmapped from here on.
+        let region = unsafe { MmapRegion::build_raw(self.addr.cast(), self.len, ACCESS, self.flags) };
+        std::mem::forget(self);
+        region
+    }
+
+    fn part(&self, offset: usize, len: usize) -> (*mut libc::c_void, usize) {
+        let offset = offset.min(self.len);
+        (self.addr.wrapping_byte_add(offset), len.min(self.len - offset))
+    }
+}
+
+// SAFETY: the memory belongs to the mapping, whichever thread has it, and sharing it gives no access
+// to its content.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: memory and guard pages are ours, and nobody has been given their address.
+        unsafe { libc::munmap(self.addr.wrapping_byte_sub(PAGE), self.len + 2 * PAGE) };
+    }
+}
+
+/// What the kernel is told of memory (madvise(2)).
+#[derive(Clone, Copy, Debug)]
+#[repr(i32)]
+pub enum Advice {
+    HugePages = libc::MADV_HUGEPAGE,
+    NoHugePages = libc::MADV_NOHUGEPAGE,
+    NotInCoreDumps = libc::MADV_DONTDUMP,
+    NotInChildren = libc::MADV_DONTFORK,
+}
+
+fn log2(size: usize) -> libc::c_int {
+    size.trailing_zeros() as libc::c_int
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_congruent_and_guarded() {
+        const HUGE: usize = 2 << 20;
+        for like in [0, 0x1000, 0x1_0000_0000, 0x1_0020_3000] {
+            let mapping = Mapping::new(3 * PAGE, like, HUGE, false).unwrap();
+            assert_eq!(mapping.addr() % HUGE, like as usize % HUGE);
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let (start, end) = (mapping.addr(), mapping.addr() + 3 * PAGE);
+            for guard in
+                [format!("{:x}-{start:x} ---p", start - PAGE), format!("{end:x}-{:x} ---p", end + PAGE)]
+            {
+                assert!(maps.contains(&guard), "no {guard} in\n{maps}");
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_there_are_addresses_is_an_error() {
+        assert!(Mapping::new(usize::MAX - PAGE, 0, PAGE, false).is_err());
+        assert!(Mapping::new(1 << 47, 0, PAGE, false).is_err());
+    }
+}
