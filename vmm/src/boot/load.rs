@@ -11,11 +11,12 @@ use super::image::{self, Image};
 use super::layout;
 use super::state::Entry;
 use crate::config::Protocol;
+use crate::config::input::{self, InputError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("kernel {0}: {1}")]
-    Open(PathBuf, std::io::Error),
+    #[error(transparent)]
+    Open(#[from] InputError),
     #[error("kernel {0} {1}")]
     Image(PathBuf, image::Error),
     #[error("kernel {0} can't be loaded: {1}")]
@@ -54,7 +55,7 @@ const ENTRY_64: u64 = 0x200;
 
 /// Opens `path` and reads its headers: what can be refused is refused before a VM exists.
 pub fn open(path: &Path) -> Result<(File, Image), Error> {
-    let file = super::file::open_regular(path).map_err(|e| Error::Open(path.into(), e))?;
+    let file = input::open("kernel", path)?;
     let image = image::identify(&file).map_err(|e| Error::Image(path.into(), e))?;
     Ok((file, image))
 }

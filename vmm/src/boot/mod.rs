@@ -1,7 +1,6 @@
 //! What a CPU finds when it starts, and how it gets there.
 //!
 //! - [`payload`]     all that goes into memory: opened and checked, then copied
-//! - [`file`]        opening what the user named
 //! - [`image`]       what a kernel file is, told by its content
 //! - [`load`]        kernel and initrd into memory
 //! - [`initramfs`]   the first root file system of a guest that brings none
@@ -21,7 +20,6 @@ pub mod acpi;
 pub mod cmdline;
 pub mod cpio;
 pub mod cpuid;
-pub mod file;
 pub mod image;
 pub mod initramfs;
 pub mod layout;

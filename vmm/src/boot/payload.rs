@@ -10,7 +10,8 @@ use super::cmdline::{self, Cmdline};
 use super::image::Image;
 use super::initramfs::{self, Initramfs};
 use super::state::Entry;
-use super::{file, linux, load, modules, pvh};
+use super::{linux, load, modules, pvh};
+use crate::config::input::{self, InputError};
 use crate::config::{Config, Idle};
 
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +26,8 @@ pub enum Error {
     Copy(#[from] initramfs::CopyError),
     #[error("initrd {0}: {1}")]
     Initrd(PathBuf, std::io::Error),
-    #[error("initrd {0} is empty")]
-    EmptyInitrd(PathBuf),
+    #[error(transparent)]
+    Open(#[from] InputError),
     #[error("command line of {len} bytes; this kernel takes at most {max}")]
     CmdlineTooLong { len: usize, max: usize },
     #[error("write boot data to guest memory: {0}")]
@@ -69,13 +70,7 @@ pub fn open(config: &Config, path: &std::path::Path) -> Result<Payload, Error> {
     let kernel = load::open(path)?;
     let mut notes = Vec::new();
     let initrd = match &config.boot.initrd {
-        Some(path) => {
-            let file = file::open_regular(path).map_err(|e| Error::Initrd(path.clone(), e))?;
-            if file.metadata().map_err(|e| Error::Initrd(path.clone(), e))?.len() == 0 {
-                return Err(Error::EmptyInitrd(path.clone()));
-            }
-            Some(Initrd::File(path.clone(), file))
-        }
+        Some(path) => Some(Initrd::File(path.clone(), input::open("initrd", path)?)),
         None if is_linux(&kernel.1) => {
             let version = match &kernel.1 {
                 Image::BzImage(bz) => bz.version.as_deref(),
