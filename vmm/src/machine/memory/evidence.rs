@@ -78,7 +78,7 @@ mod tests {
         let own = Vma { range: 0x8000..0x9000, rss: 50, anonymous: 20, ..Vma::default() };
         let coverage = |backing| {
             let asked = Memory { size: 0x4000, backing, prefault: false };
-            let evidence = weigh(asked, &[guest.range.clone()], &[guest.clone(), own.clone()]);
+            let evidence = weigh(asked, std::slice::from_ref(&guest.range), &[guest.clone(), own.clone()]);
             assert_eq!((evidence.got_bytes, evidence.vmm_private_bytes), (400, 20));
             assert_eq!(evidence.vmm_resident_bytes, 50);
             evidence.coverage()
