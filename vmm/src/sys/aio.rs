@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use super::{checked, pages::Pages};
+use super::{checked, mapping::Mapping};
 
 /// `struct iocb` of uapi/linux/aio_abi.h, little-endian.
 #[repr(C)]
@@ -36,6 +36,7 @@ struct Event {
     result2: i64,
 }
 
+const PAGE: usize = 4096;
 /// IOCB_CMD_PREAD and IOCB_CMD_PWRITE.
 const READ: u16 = 0;
 const WRITE: u16 = 1;
@@ -44,7 +45,7 @@ const WRITE: u16 = 1;
 pub struct Requests {
     /// Destroyed first: that waits for whatever still writes to a buffer.
     context: Context,
-    buffers: Pages,
+    buffers: Mapping,
     file: File,
     size: usize,
     depth: usize,
@@ -57,7 +58,7 @@ impl Requests {
     /// Up to `depth` requests of `size` bytes.
     pub fn new(file: File, size: usize, depth: usize) -> io::Result<Requests> {
         let total = size.checked_mul(depth).ok_or(io::ErrorKind::OutOfMemory)?;
-        let buffers = Pages::new(total, true).ok_or(io::ErrorKind::OutOfMemory)?;
+        let buffers = Mapping::new(total.next_multiple_of(PAGE), 0, PAGE, false)?;
         let mut context = 0;
         // SAFETY: the context's number is written to a live integer.
         checked(unsafe { libc::syscall(libc::SYS_io_setup, depth, &mut context as *mut libc::c_ulong) })?;

@@ -65,9 +65,29 @@ pub fn now_ns(clock: libc::clockid_t) -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Returns when CLOCK_MONOTONIC has reached `deadline`, in nanoseconds, or later.
+pub fn sleep_until_ns(deadline: u64) {
+    const SECOND: u64 = 1_000_000_000;
+    let then = libc::timespec { tv_sec: (deadline / SECOND) as _, tv_nsec: (deadline % SECOND) as _ };
+    while now_ns(libc::CLOCK_MONOTONIC) < deadline {
+        // SAFETY: the structure is live; nothing is wanted of the rest.
+        unsafe {
+            libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &then, std::ptr::null_mut());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sleep_never_ends_early() {
+        let deadline = now_ns(libc::CLOCK_MONOTONIC) + 2_000_000;
+        sleep_until_ns(deadline);
+        assert!(now_ns(libc::CLOCK_MONOTONIC) >= deadline);
+        sleep_until_ns(0);
+    }
 
     #[test]
     fn ticks_become_nanoseconds() {

@@ -91,6 +91,12 @@ impl Mapping {
         }
     }
 
+    /// The memory, for this process's own use.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: the memory is mapped for reading and writing, zeroed, and reached through `self` alone.
+        unsafe { std::slice::from_raw_parts_mut(self.addr.cast(), self.len) }
+    }
+
     /// Guest memory. It stays mapped until the process ends: copies of the region may live as long.
     pub fn into_region(self) -> Result<MmapRegion, MmapRegionError> {
         // SAFETY: the memory is mapped with this access and these flags, and never unmapped from here on.

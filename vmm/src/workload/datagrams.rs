@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use workloads::platform::{Datagrams, Peer, Unavailable};
 
-use crate::sys::monotonic::now_ns;
+use crate::sys::clock;
 
 /// A bound UDP port.
 pub struct Socket {
@@ -26,6 +26,10 @@ impl Socket {
         set.map_err(|_| Unavailable("no-socket-options"))?;
         Ok(Socket { socket, poll })
     }
+}
+
+fn now_ns() -> u64 {
+    clock::now_ns(libc::CLOCK_MONOTONIC)
 }
 
 impl Datagrams for Socket {

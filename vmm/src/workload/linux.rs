@@ -10,11 +10,13 @@ use super::datagrams::Socket;
 use super::disk::Disk;
 use super::start::Start;
 use crate::sys::affinity;
+use crate::sys::clock::{now_ns, sleep_until_ns};
 use crate::sys::futex;
-use crate::sys::monotonic::{now_ns, sleep_until_ns};
+use crate::sys::mapping::{Advice, Mapping};
 use crate::sys::null::Null;
-use crate::sys::pages::Pages;
 use crate::sys::switches::{Switches, switches};
+
+const HUGE: usize = 2 << 20;
 
 /// The kernel below this process.
 pub struct Linux {
@@ -53,7 +55,7 @@ impl Platform for Linux {
     }
 
     fn now(&self) -> u64 {
-        now_ns()
+        now_ns(libc::CLOCK_MONOTONIC)
     }
 
     fn sleep_until(&self, deadline: u64) {
@@ -91,9 +93,13 @@ impl Platform for Linux {
     }
 
     fn memory<R>(&self, bytes: usize, borrow: impl FnOnce(&mut [u8]) -> R) -> Result<R, Unavailable> {
-        let mut pages =
-            Pages::new(bytes, self.huge.load(Ordering::Relaxed)).ok_or(Unavailable("no-memory"))?;
-        Ok(borrow(pages.as_mut_slice()))
+        // A multiple of the larger page, so that huge pages can back all of it.
+        let len = bytes.checked_next_multiple_of(HUGE).ok_or(Unavailable("no-memory"))?;
+        let mut mapping = Mapping::new(len, 0, HUGE, false).map_err(|_| Unavailable("no-memory"))?;
+        let huge = self.huge.load(Ordering::Relaxed);
+        // A kernel without transparent huge pages refuses, and has none.
+        let _ = mapping.advise(if huge { Advice::HugePages } else { Advice::NoHugePages });
+        Ok(borrow(&mut mapping.as_mut_slice()[..bytes]))
     }
 
     fn null(&self, gate: Gate, writable: bool) -> Result<Null, Unavailable> {
