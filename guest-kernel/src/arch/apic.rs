@@ -1,0 +1,131 @@
+//! The local APIC: xAPIC where ring 0 is interpreted (its page is mapped, so ring 3 drives it
+//! without a gate), x2APIC where the CPU has it and ring 0 is native.
+
+use core::arch::x86_64::__cpuid;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use abi::boot_info::Ring0;
+
+use super::gate;
+use super::interrupts::{RESTART, WAKE};
+
+/// Physical address of the xAPIC's registers after reset.
+const XAPIC: usize = 0xfee0_0000;
+/// IA32_APIC_BASE, and its bit that turns x2APIC on (SDM vol. 3 §11.12.1).
+const APIC_BASE: u32 = 0x1b;
+const X2APIC_ON: u64 = 1 << 10;
+
+/// Registers by their xAPIC offset; x2APIC's number is 0x800 + offset / 16 (SDM vol. 3 §11.12.1.2).
+const EOI: usize = 0xb0;
+const SPURIOUS: usize = 0xf0;
+const COMMAND_LOW: usize = 0x300;
+const COMMAND_HIGH: usize = 0x310;
+const TIMER: usize = 0x320;
+const TIMER_TSC_DEADLINE: u32 = 2 << 17;
+
+/// One-shot timer of those without TSC deadline: start value, divisor (SDM vol. 3 §11.5.4).
+const TIMER_START: usize = 0x380;
+const TIMER_NOW: usize = 0x390;
+const TIMER_DIVIDE: usize = 0x3e0;
+const TIMER_DIVIDE_BY_1: u32 = 0b1011;
+
+static X2APIC: AtomicBool = AtomicBool::new(false);
+static TSC_DEADLINE: AtomicBool = AtomicBool::new(false);
+
+/// Chooses the modes; called once, before the interrupt table is filled. Where ring 0 is
+/// interpreted, CPUID in ring 3 shows the outer machine's CPU; that host is known to have both.
+pub fn choose(ring0: Ring0) {
+    let features = __cpuid(1).ecx;
+    let native = ring0 == Ring0::Native;
+    X2APIC.store(native && features & 1 << 21 != 0, Ordering::Relaxed);
+    TSC_DEADLINE.store(!native || features & 1 << 24 != 0, Ordering::Relaxed);
+}
+
+pub fn is_x2apic() -> bool {
+    X2APIC.load(Ordering::Relaxed)
+}
+
+/// Turns this CPU's APIC on, its timer in TSC-deadline mode.
+pub fn start() {
+    if is_x2apic() {
+        // SAFETY: the same APIC by other addresses.
+        unsafe {
+            gate::wrmsr(
+                APIC_BASE,
+                XAPIC as u64 | X2APIC_ON | 1 << 11 | u64::from(super::cpu::index() == 0) << 8,
+            )
+        };
+    }
+    write(SPURIOUS, 0x1ff);
+    if TSC_DEADLINE.load(Ordering::Relaxed) {
+        write(TIMER, TIMER_TSC_DEADLINE | u32::from(WAKE));
+    } else {
+        write(TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+        write(TIMER, u32::from(WAKE));
+    }
+}
+
+/// Halts until an interrupt, at the latest in about `ns` nanoseconds, unless `set` is not 0.
+pub fn halt_for(ns: u64, ticks: u64, set: &AtomicU32) {
+    if TSC_DEADLINE.load(Ordering::Relaxed) {
+        gate::halt_until(super::cpu::tsc().saturating_add(ticks), set);
+    } else {
+        // One tick is a nanosecond: KVM's and QEMU's APIC bus runs at 1 GHz.
+        write(TIMER_START, u32::try_from(ns).unwrap_or(u32::MAX).max(1));
+        gate::halt_unless(set);
+    }
+}
+
+/// Ticks of the time stamp counter in a millisecond, by the APIC timer's 1 GHz.
+pub fn measure_tsc_khz() -> u32 {
+    write(TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+    write(TIMER_START, u32::MAX);
+    let (ticks, start) = (read(TIMER_NOW), super::cpu::tsc());
+    while ticks.wrapping_sub(read(TIMER_NOW)) < 10_000_000 {}
+    let khz = (super::cpu::tsc() - start) / 10;
+    write(TIMER_START, 0);
+    khz as u32
+}
+
+/// Interrupts `cpu` out of its halt.
+pub fn wake(cpu: usize) {
+    send(cpu, WAKE);
+}
+
+/// Makes `cpu` start over.
+pub fn restart(cpu: usize) {
+    send(cpu, RESTART);
+}
+
+/// A fixed interrupt to one CPU; its number is its APIC's id.
+pub fn send(cpu: usize, vector: u8) {
+    if is_x2apic() {
+        let command = (cpu as u64) << 32 | u64::from(vector);
+        // SAFETY: an interrupt to a vector of ours.
+        unsafe { gate::wrmsr(0x800 + (COMMAND_LOW as u32 >> 4), command) };
+    } else {
+        write(COMMAND_HIGH, (cpu as u32) << 24);
+        write(COMMAND_LOW, u32::from(vector));
+    }
+}
+
+/// Acknowledges the interrupt in service; the handlers in `gate` do it by themselves.
+pub fn end_of_interrupt() {
+    write(EOI, 0);
+}
+
+/// Reads by the xAPIC's page alone: before `start` turns x2APIC on.
+fn read(register: usize) -> u32 {
+    // SAFETY: identity-mapped, present since reset, not memory of ours.
+    unsafe { ((XAPIC + register) as *const u32).read_volatile() }
+}
+
+fn write(register: usize, value: u32) {
+    if is_x2apic() {
+        // SAFETY: none of these registers touches memory.
+        unsafe { gate::wrmsr(0x800 + (register as u32 >> 4), u64::from(value)) };
+    } else {
+        // SAFETY: identity-mapped, present since reset, not memory of ours.
+        unsafe { ((XAPIC + register) as *mut u32).write_volatile(value) };
+    }
+}

@@ -1,0 +1,24 @@
+//! The only room that knows the CPU, and the only one with unsafe code.
+//!
+//! - [`cpu`]         entry, descriptors, a CPU's own area
+//! - [`pvh`]         the other entry, for monitors that are not ours
+//! - [`gate`]        ring 3 → ring 0 → ring 3
+//! - [`exceptions`]  ours, on purpose
+//! - [`interrupts`]  the interrupt table; exceptions
+//! - [`apic`]        interrupts between CPUs, timer
+//! - [`syscall`]     the null file's three ways into the kernel
+//! - [`thread`]      stacks, and going from one to another
+//! - [`memory`]      physical memory, which is also virtual
+//! - [`io`]          ports
+#![allow(unsafe_code)]
+
+pub mod apic;
+pub mod cpu;
+pub mod exceptions;
+pub mod gate;
+pub mod interrupts;
+pub mod io;
+pub mod memory;
+mod pvh;
+pub mod syscall;
+pub mod thread;

@@ -1,0 +1,171 @@
+//! The workloads' platform, over this kernel.
+
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use abi::workload::Spec;
+use workloads::platform::{Datagrams, Disk, Gate, NullFile, Peer, Platform, Unavailable};
+
+use crate::arch::syscall::{self, READ, WRITE};
+use crate::arch::{cpu, gate, memory as physical, thread};
+use crate::file;
+use crate::kernel::{MACHINE, STACK};
+
+/// This kernel; what it knows is in [`MACHINE`].
+pub struct Kernel;
+
+/// What the threads of one [`Kernel::run`] do.
+static JOB: thread::Job = thread::Job::none();
+/// The ring in which they do it.
+static RING: AtomicU8 = AtomicU8::new(3);
+
+/// A thread's part of the job.
+fn part(number: usize) -> ! {
+    gate::set_ring(RING.load(Ordering::Relaxed));
+    JOB.call(number);
+    gate::set_ring(3);
+    MACHINE.scheduler.end_thread()
+}
+
+impl Platform for Kernel {
+    type NullFile = Null;
+    type Datagrams = NoNetwork;
+    type Disk = NoDisk;
+
+    fn prepare(&self, spec: &Spec<'_>) -> Result<(), Unavailable> {
+        let ring = if spec.word("ring") == "0" { 0 } else { 3 };
+        if ring == 0 && MACHINE.interpreted.load(Ordering::Relaxed) {
+            return Err(Unavailable("ring-0-is-interpreted-here"));
+        }
+        if spec.word("pages") == "4k" {
+            return Err(Unavailable("only-2m-pages"));
+        }
+        RING.store(ring, Ordering::Relaxed);
+        gate::set_ring(ring);
+        MACHINE.scheduler.prepare(spec.idle());
+        Ok(())
+    }
+
+    fn now(&self) -> u64 {
+        MACHINE.scheduler.now()
+    }
+
+    fn sleep_until(&self, deadline: u64) {
+        MACHINE.scheduler.sleep_until(deadline);
+    }
+
+    fn cpus(&self) -> usize {
+        MACHINE.cpus.load(Ordering::Relaxed)
+    }
+
+    fn run(&self, threads: usize, body: &(dyn Fn(usize) + Sync)) -> Result<(), Unavailable> {
+        let cpus = self.cpus();
+        let stacks = MACHINE.memory.take(threads * STACK, 4096).ok_or(Unavailable("too-little-memory"))?;
+        if threads >= crate::sched::scheduler::THREADS {
+            return Err(Unavailable("too-many-threads"));
+        }
+        JOB.set(body, || {
+            for i in 1..threads {
+                let top = stacks.range().start + (i + 1) * STACK;
+                MACHINE.scheduler.start(i, i % cpus, top, part, i);
+            }
+            body(0);
+            MACHINE.scheduler.wait_for_threads();
+        });
+        MACHINE.memory.give_back(stacks);
+        Ok(())
+    }
+
+    fn wait(&self, word: &AtomicU32, value: u32) {
+        MACHINE.scheduler.wait(word, value);
+    }
+
+    fn wake(&self, word: &AtomicU32, threads: u32) {
+        MACHINE.scheduler.wake(word, threads);
+    }
+
+    fn memory<R>(&self, bytes: usize, borrow: impl FnOnce(&mut [u8]) -> R) -> Result<R, Unavailable> {
+        let mut loan = MACHINE.memory.take(bytes, 2 << 20).ok_or(Unavailable("too-little-memory"))?;
+        let result = borrow(physical::bytes(&mut loan));
+        MACHINE.memory.give_back(loan);
+        Ok(result)
+    }
+
+    fn null(&self, gate: Gate, writable: bool) -> Result<Null, Unavailable> {
+        if gate == Gate::Syscall {
+            if MACHINE.interpreted.load(Ordering::Relaxed) {
+                return Err(Unavailable("syscall-stays-in-ring-3-here"));
+            }
+            if cpu::in_ring0() {
+                return Err(Unavailable("syscall-needs-ring-3"));
+            }
+        }
+        Ok(Null { gate, file: file::open(writable) })
+    }
+
+    fn datagrams(&self, _: u16, _: bool, _: usize) -> Result<NoNetwork, Unavailable> {
+        Err(Unavailable("no-network-device"))
+    }
+
+    fn disk(&self, _: usize, _: usize, _: usize, _: bool) -> Result<NoDisk, Unavailable> {
+        Err(Unavailable("no-disk"))
+    }
+
+    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
+        MACHINE.scheduler.counters(each);
+    }
+}
+
+/// The null file behind one of the three gates.
+pub struct Null {
+    gate: Gate,
+    file: usize,
+}
+
+impl NullFile for Null {
+    #[inline]
+    fn write(&self, bytes: &[u8]) -> isize {
+        let (address, length) = (bytes.as_ptr() as usize, bytes.len());
+        match self.gate {
+            Gate::Call => syscall::write(self.file, address, length),
+            Gate::Table => syscall::by_table(WRITE, self.file, address, length),
+            Gate::Syscall => syscall::by_syscall(WRITE, self.file, address, length),
+        }
+    }
+
+    #[inline]
+    fn read(&self, bytes: &mut [u8]) -> isize {
+        let (address, length) = (bytes.as_mut_ptr() as usize, bytes.len());
+        match self.gate {
+            Gate::Call => syscall::read(self.file, address, length),
+            Gate::Table => syscall::by_table(READ, self.file, address, length),
+            Gate::Syscall => syscall::by_syscall(READ, self.file, address, length),
+        }
+    }
+}
+
+/// This machine has no network.
+pub enum NoNetwork {}
+
+impl Datagrams for NoNetwork {
+    fn send(&self, _: Peer, _: &[u8]) -> bool {
+        match *self {}
+    }
+    fn receive(&self, _: &mut [u8], _: u64) -> Option<(usize, Peer)> {
+        match *self {}
+    }
+}
+
+/// This machine has no disk.
+pub enum NoDisk {}
+
+impl Disk for NoDisk {
+    fn capacity(&self) -> u64 {
+        match *self {}
+    }
+    fn submit(&mut self, _: u32, _: u64, _: bool) -> bool {
+        match *self {}
+    }
+    fn complete(&mut self) -> Option<(u32, bool)> {
+        match *self {}
+    }
+}
