@@ -15,6 +15,8 @@
 //!
 //! Built for the host, the crate is the part without the CPU, with its tests.
 #![no_std]
+// What is made here is made once, by a constant, for a static.
+#![allow(clippy::new_without_default)]
 
 #[cfg(target_os = "none")]
 pub mod arch;

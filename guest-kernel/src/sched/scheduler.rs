@@ -53,18 +53,9 @@ struct Cpu {
     switches: AtomicU64,
 }
 
-/// The names of the counters, and where they are.
-const COUNTERS: [(&str, fn(&Cpu) -> &AtomicU64); 5] = [
-    ("halts", |cpu| &cpu.halts),
-    ("halts_avoided", |cpu| &cpu.halts_avoided),
-    ("ipis", |cpu| &cpu.ipis),
-    ("ipis_avoided", |cpu| &cpu.ipis_avoided),
-    ("switches", |cpu| &cpu.switches),
-];
-
-impl Scheduler {
-    pub const fn new() -> Scheduler {
-        const CPU: Cpu = Cpu {
+impl Cpu {
+    const fn new() -> Cpu {
+        Cpu {
             ready: Ready::new(),
             current: AtomicU32::new(0),
             ended: LinkCell::new(),
@@ -75,9 +66,26 @@ impl Scheduler {
             ipis: AtomicU64::new(0),
             ipis_avoided: AtomicU64::new(0),
             switches: AtomicU64::new(0),
-        };
+        }
+    }
+}
+
+/// Where a counter is.
+type Counter = fn(&Cpu) -> &AtomicU64;
+
+/// The names of the counters.
+const COUNTERS: [(&str, Counter); 5] = [
+    ("halts", |cpu| &cpu.halts),
+    ("halts_avoided", |cpu| &cpu.halts_avoided),
+    ("ipis", |cpu| &cpu.ipis),
+    ("ipis_avoided", |cpu| &cpu.ipis_avoided),
+    ("switches", |cpu| &cpu.switches),
+];
+
+impl Scheduler {
+    pub const fn new() -> Scheduler {
         Scheduler {
-            cpus: [CPU; CPUS],
+            cpus: [const { Cpu::new() }; CPUS],
             threads: [const { Thread::new() }; CPUS + THREADS],
             waiters: Waiters::new(),
             clock: Clock::new(),

@@ -20,13 +20,7 @@ struct Bucket {
 
 impl Waiters {
     pub const fn new() -> Waiters {
-        const EMPTY: Bucket = Bucket {
-            locked: AtomicBool::new(false),
-            count: AtomicU32::new(0),
-            head: LinkCell::new(),
-            tail: LinkCell::new(),
-        };
-        Waiters([EMPTY; BUCKETS])
+        Waiters([const { Bucket::new() }; BUCKETS])
     }
 
     /// Adds `thread` as waiting on `word`, unless `word` holds another value than `value` by then.
@@ -82,6 +76,15 @@ impl Waiters {
 }
 
 impl Bucket {
+    const fn new() -> Bucket {
+        Bucket {
+            locked: AtomicBool::new(false),
+            count: AtomicU32::new(0),
+            head: LinkCell::new(),
+            tail: LinkCell::new(),
+        }
+    }
+
     /// Held for some ten instructions.
     fn lock(&self) {
         while self.locked.swap(true, Ordering::Acquire) {

@@ -3,6 +3,7 @@
 //! - [`payload`]     all that goes into memory: opened and checked, then copied
 //! - [`image`]       what a kernel file is, told by its content
 //! - [`load`]        kernel and initrd into memory
+//! - [`builtin`]     the kernel that is always there
 //! - [`initramfs`]   the first root file system of a guest that brings none
 //! - [`cpio`]        the archive that it is packed into
 //! - [`modules`]     which kernel modules it must hold
@@ -18,6 +19,7 @@
 
 pub mod acpi;
 pub mod cmdline;
+pub mod builtin;
 pub mod cpio;
 pub mod cpuid;
 pub mod image;
