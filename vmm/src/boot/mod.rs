@@ -18,8 +18,8 @@
 //! - [`cmdline`]     the command line and what is added to it
 
 pub mod acpi;
-pub mod cmdline;
 pub mod builtin;
+pub mod cmdline;
 pub mod cpio;
 pub mod cpuid;
 pub mod image;
