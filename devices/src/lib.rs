@@ -10,6 +10,7 @@
 //! - [`pvpanic`]    the guest kernel has panicked
 //! - [`virtio`]     what a virtio device is, how a driver brings it up, who serves its queues
 //! - [`blk`]        a disk over a file, or a block device
+//! - [`net`]        a network card over a tap
 //! - [`pci`]        bus 0: configuration space, BARs, MSI-X
 //!
 //! From the driver's kick to its interrupt:
@@ -39,6 +40,7 @@ pub mod bus;
 pub mod exit_port;
 pub mod ioapic;
 pub mod msi;
+pub mod net;
 pub mod pci;
 pub mod pvpanic;
 pub mod serial;

@@ -140,7 +140,7 @@ fn open(path: &Path, options: &Options) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::machine::scratch;
+    use crate::testing::machine::Scratch;
     use std::fs;
 
     fn options(path: &Path) -> Options {
@@ -149,24 +149,23 @@ mod tests {
 
     #[test]
     fn what_is_no_disk_is_named() {
-        let dir = scratch("image");
-        let file = dir.join("disk");
+        let file = Scratch::new("image");
         let error = |options: &Options| Image::open(options).unwrap_err().to_string();
         assert!(error(&options(&file)).contains("No such file"), "{}", error(&options(&file)));
-        assert!(error(&options(&dir)).contains("directory"), "{}", error(&options(&dir)));
-        fs::write(&file, [0; 700]).unwrap();
+        assert!(error(&options(file.parent().unwrap())).contains("directory"));
+        fs::write(&*file, [0; 700]).unwrap();
         assert!(error(&options(&file)).contains("700 bytes are no multiple of its block, 512"));
-        fs::write(&file, []).unwrap();
+        fs::write(&*file, []).unwrap();
         assert!(error(&options(&file)).contains("empty"));
-        fs::write(&file, [0; 1024]).unwrap();
+        fs::write(&*file, [0; 1024]).unwrap();
         let serial = "a serial number of 28 bytes!".into();
         assert!(error(&Options { serial, ..options(&file) }).contains("at most 20"));
     }
 
     #[test]
     fn one_writer_or_many_readers() {
-        let path = scratch("lock").join("disk");
-        fs::write(&path, [0; 1024]).unwrap();
+        let path = Scratch::new("lock");
+        fs::write(&*path, [0; 1024]).unwrap();
         let writer = Image::open(&options(&path)).unwrap();
         assert!(matches!(Image::open(&options(&path)), Err(ImageError::Locked(_))));
         drop(writer);

@@ -1,7 +1,7 @@
 //! A disk behind its transport, both engines alike.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -9,7 +9,7 @@ use super::image::{Image, Options};
 use super::*;
 use crate::testing::bringup::Rig;
 use crate::testing::driver::Buffer;
-use crate::testing::machine::{Machine, scratch};
+use crate::testing::machine::{Machine, Scratch};
 
 const HEADER: u64 = 0x40_0000;
 const STATUS: u64 = 0x40_1000;
@@ -17,10 +17,10 @@ const DATA: u64 = 0x50_0000;
 const TABLE: u64 = 0x60_0000;
 const SECTORS: u64 = 2048;
 
-fn image(name: &str) -> PathBuf {
-    let path = scratch(name).join("disk");
+fn image(name: &str) -> Scratch {
+    let path = Scratch::new(name);
     let bytes: Vec<u8> = (0..SECTORS * 512).map(|i| ((i / 512) ^ i) as u8).collect();
-    fs::write(&path, bytes).unwrap();
+    fs::write(&*path, bytes).unwrap();
     path
 }
 
@@ -190,7 +190,7 @@ fn read_only_and_direct() {
         assert_eq!(ask(&mut ro, 1, 0, &[(DATA, 512)], &[]).0, 1);
         assert_eq!(ask(&mut ro, 0, 0, &[], &[(DATA, 512)]).0, 0);
         drop(ro);
-        let direct = Options { path: path.clone(), direct: true, ..Options::default() };
+        let direct = Options { path: path.to_path_buf(), direct: true, ..Options::default() };
         if let Err(error) = Image::open(&direct) {
             eprintln!("skipped: {error}");
             continue;
@@ -200,7 +200,7 @@ fn read_only_and_direct() {
             assert_eq!(ask(&mut rig, 0, 8, &[], &[(at, 8192)]).0, 0);
             let mut back = vec![0; 8192];
             rig.memory.read_slice(&mut back, GuestAddress(at)).unwrap();
-            assert!(fs::read(&path).unwrap()[4096..][..8192] == back);
+            assert!(fs::read(&*path).unwrap()[4096..][..8192] == back);
             assert_eq!(ask(&mut rig, 1, 8, &[(at, 8192)], &[]).0, 0);
         }
     }
@@ -209,7 +209,7 @@ fn read_only_and_direct() {
 #[test]
 fn without_irqfds_an_interrupt_is_a_call() {
     let path = image("blk-ioctl");
-    let options = Options { path, ..Options::default() };
+    let options = Options { path: path.to_path_buf(), ..Options::default() };
     let disk = Blk::new("blk.0", Image::open(&options).unwrap(), Engine::Sync, 1, Tuning::default());
     let machine = Machine { by_ioctl: true, ..Machine::default() };
     let mut rig = Rig::on(machine, crate::testing::machine::memory(), Box::new(disk));

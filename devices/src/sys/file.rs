@@ -53,6 +53,22 @@ fn transfer(
     Ok(done)
 }
 
+/// One `readv`: a datagram, or what there is. The segments stay as they are.
+pub fn read_some(fd: BorrowedFd<'_>, segments: &Segments) -> io::Result<usize> {
+    let pieces = segments.iovecs();
+    let count = pieces.len().min(MOST) as i32;
+    // SAFETY: as in `read_at`.
+    result(unsafe { libc::readv(fd.as_raw_fd(), pieces.as_ptr(), count) })
+}
+
+/// One `writev`. The segments stay as they are.
+pub fn write_some(fd: BorrowedFd<'_>, segments: &Segments) -> io::Result<usize> {
+    let pieces = segments.iovecs();
+    let count = pieces.len().min(MOST) as i32;
+    // SAFETY: as in `write_at`.
+    result(unsafe { libc::writev(fd.as_raw_fd(), pieces.as_ptr(), count) })
+}
+
 /// True if a read would not block.
 pub fn readable(fd: &impl AsRawFd) -> bool {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };

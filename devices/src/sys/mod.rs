@@ -4,12 +4,14 @@
 //! - [`segments`]  scattered guest memory: one buffer of a descriptor chain
 //! - [`bounce`]    an aligned buffer, where the guest's is not
 //! - [`uring`]     many vectored transfers at once, each owning its [`segments`] while in flight
+//! - [`tap`]       a host network interface whose frames come and go by a file
 //! - [`file`]      vectored input and output between a file and [`segments`], locks, ioctls
 #![allow(unsafe_code)]
 
 pub mod bounce;
 pub mod file;
 pub mod segments;
+pub mod tap;
 pub mod uring;
 pub mod window;
 

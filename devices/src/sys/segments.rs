@@ -76,6 +76,24 @@ impl Segments {
         &self.pieces[self.next..]
     }
 
+    /// Copies `data` to `offset` of what is left, and uses nothing up. What does not fit is lost.
+    pub fn poke(&self, mut offset: usize, mut data: &[u8]) {
+        for piece in self.iovecs() {
+            if offset >= piece.iov_len {
+                offset -= piece.iov_len;
+                continue;
+            }
+            let here = data.len().min(piece.iov_len - offset);
+            // SAFETY: `offset + here` bytes are inside the piece; `data` is ours.
+            unsafe { ptr::copy_nonoverlapping(data.as_ptr(), piece.iov_base.cast::<u8>().add(offset), here) };
+            data = &data[here..];
+            if data.is_empty() {
+                return;
+            }
+            offset = 0;
+        }
+    }
+
     /// True if every piece starts and ends at a multiple of `align`.
     pub fn aligned(&self, align: u32) -> bool {
         let align = align as usize;

@@ -86,9 +86,27 @@ impl MsiVector for TestVector {
     }
 }
 
-/// An empty directory for one test of this process.
-pub fn scratch(name: &str) -> std::path::PathBuf {
-    let dir = std::env::temp_dir().join(format!("devices-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
+/// A file of one test, in a directory of its own; both go when it does.
+pub struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    /// Nothing is there yet. `name` tells tests apart.
+    pub fn new(name: &str) -> Scratch {
+        let dir = std::env::temp_dir().join(format!("devices-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Scratch(dir.join("file"))
+    }
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = std::path::Path;
+    fn deref(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = self.0.parent().map(std::fs::remove_dir_all);
+    }
 }

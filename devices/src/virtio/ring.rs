@@ -252,9 +252,19 @@ impl Ring {
 
     /// Gives `head` back, `written` bytes of its writable half filled, and publishes it.
     pub fn give(&mut self, head: u16, written: u32) {
+        self.fill(head, written);
+        self.publish();
+    }
+
+    /// The same, to be published together with what follows.
+    pub fn fill(&mut self, head: u16, written: u32) {
         let slot = usize::from(self.next_used & (self.size - 1));
         self.used.put(4 + 8 * slot, [u32::from(head).to_le(), written.to_le()]);
         self.next_used = self.next_used.wrapping_add(1);
+    }
+
+    /// Shows the driver everything that was filled.
+    pub fn publish(&mut self) {
         // Release: the element, and the data before it, are there when the index says so.
         self.used.store(2, self.next_used, Ordering::Release);
     }

@@ -48,6 +48,13 @@ pub trait Server: Send {
     /// whether anything was done.
     fn serve(&mut self, queues: &mut [Queue], woken: bool) -> Result<bool, RingError>;
 
+    /// True if new buffers in this queue are work. False where they are only wanted later (a receive
+    /// queue that has enough): then the driver is not asked to kick.
+    fn awaits_kick(&self, queue: u16) -> bool {
+        let _ = queue;
+        true
+    }
+
     /// Stops; nothing may touch guest memory afterwards.
     fn end(&mut self, queues: &mut [Queue]) {
         let _ = queues;
@@ -260,7 +267,7 @@ impl Worker {
             }
             let mut more = false;
             for queue in queues.iter_mut() {
-                more |= queue.ring().listen();
+                more |= server.awaits_kick(queue.resources.index) && queue.ring().listen();
             }
             woken = !more && sleep(epoll, -1)?;
         }

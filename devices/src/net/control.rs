@@ -1,0 +1,51 @@
+//! The control queue (virtio 1.2 §5.1.6.5): how many queue pairs carry frames, and which offloads the
+//! guest takes.
+
+use virtio_bindings::virtio_net::*;
+
+use super::tap::Tap;
+use crate::virtio::chain::Chain;
+use crate::virtio::queue::{ChainHandler, Served};
+
+/// Serves the control queue.
+pub struct Control<'a> {
+    pub tap: &'a Tap,
+    /// What was negotiated: only what was can be set.
+    pub acked: u64,
+}
+
+impl ChainHandler for Control<'_> {
+    fn handle(&mut self, _: u16, chain: &mut Chain) -> Served {
+        let mut command = [0; 2];
+        let mut data = [0; 8];
+        let ok = chain.readable.read(&mut command) == 2 && {
+            let len = chain.readable.read(&mut data);
+            self.obey(command, &data[..len])
+        };
+        let answer = if ok { VIRTIO_NET_OK } else { VIRTIO_NET_ERR } as u8;
+        let written = chain.writable.write(&[answer]) as u32;
+        if ok { Served::Done { written, payload: 0 } } else { Served::Failed { written } }
+    }
+}
+
+impl Control<'_> {
+    fn obey(&self, [class, command]: [u8; 2], data: &[u8]) -> bool {
+        let has = |bit: u32| self.acked & 1 << bit != 0;
+        match (u32::from(class), u32::from(command), data) {
+            (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &[low, high]) => {
+                let pairs = u16::from_le_bytes([low, high]);
+                has(VIRTIO_NET_F_MQ)
+                    && (1..=self.tap.pairs()).contains(&pairs)
+                    && self.tap.attach(pairs).is_ok()
+            }
+            (VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, data) => {
+                let Ok(data) = <[u8; 8]>::try_from(data) else { return false };
+                let wanted = u64::from_le_bytes(data);
+                has(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)
+                    && wanted & !self.acked == 0
+                    && self.tap.set_offload(wanted).is_ok()
+            }
+            _ => false,
+        }
+    }
+}

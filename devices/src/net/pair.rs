@@ -1,0 +1,108 @@
+//! One receive and one send queue on a thread; the first pair has the control queue too.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use virtio_bindings::virtio_net::*;
+
+use super::HEADER;
+use super::control::Control;
+use super::receive::Receive;
+use super::send::Send;
+use super::tap::Tap;
+use crate::virtio::queue::Queue;
+use crate::virtio::ring::RingError;
+use crate::virtio::userspace::Server;
+
+/// The longest frame that segmentation offload makes: 64 KiB and an Ethernet header.
+const LONGEST_OFFLOADED: usize = HEADER + 65_550;
+/// An Ethernet header with a VLAN tag.
+const ETHERNET: usize = 18;
+/// The MTU where it is not known.
+const MTU: u16 = 1500;
+
+/// Serves a queue pair.
+pub struct Pair {
+    tap: Arc<Tap>,
+    pair: u16,
+    acked: u64,
+    receive: Option<Receive>,
+}
+
+impl Pair {
+    pub fn new(tap: Arc<Tap>, pair: u16) -> Pair {
+        Pair { tap, pair, acked: 0, receive: None }
+    }
+
+    fn role(&self, index: u16) -> Role {
+        // §5.1.2: without MQ there is one pair, and the control queue follows it.
+        let many = self.acked & 1 << VIRTIO_NET_F_MQ != 0;
+        let control = if many { 2 * self.tap.pairs() } else { 2 };
+        match index {
+            _ if index == control => Role::Control,
+            _ if index / 2 != self.pair => Role::None,
+            _ if index.is_multiple_of(2) => Role::Receive,
+            _ => Role::Send,
+        }
+    }
+}
+
+enum Role {
+    Receive,
+    Send,
+    Control,
+    None,
+}
+
+impl Server for Pair {
+    fn begin(&mut self, queues: &mut [Queue], acked: u64) -> io::Result<()> {
+        self.acked = acked;
+        let has = |bit: u32| acked & 1 << bit != 0;
+        if self.pair == 0 {
+            self.tap.set_offload(acked)?;
+            self.tap.attach(1)?;
+        }
+        let offloaded = has(VIRTIO_NET_F_GUEST_TSO4) || has(VIRTIO_NET_F_GUEST_TSO6);
+        let frame = HEADER + ETHERNET + usize::from(self.tap.mtu().unwrap_or(MTU));
+        let longest = if offloaded { LONGEST_OFFLOADED } else { frame };
+        let memory = queues.first().map(|queue| queue.resources.memory.clone());
+        self.receive = memory.map(|memory| Receive::new(&memory, longest, has(VIRTIO_NET_F_MRG_RXBUF)));
+        Ok(())
+    }
+
+    fn watch(&self) -> Vec<RawFd> {
+        self.tap.queue(self.pair).map(AsRawFd::as_raw_fd).into_iter().collect()
+    }
+
+    fn serve(&mut self, queues: &mut [Queue], woken: bool) -> Result<bool, RingError> {
+        let (Some(mut receive), Some(file)) = (self.receive.take(), self.tap.queue(self.pair)) else {
+            return Ok(false);
+        };
+        receive.ready |= woken;
+        let mut done = 0;
+        let result = queues.iter_mut().try_for_each(|queue| {
+            done += match self.role(queue.resources.index) {
+                Role::Receive => receive.serve(file, queue)?,
+                Role::Send => queue.drain(&mut Send(file))? as usize,
+                Role::Control => queue.drain(&mut Control { tap: &self.tap, acked: self.acked })? as usize,
+                Role::None => 0,
+            };
+            Ok(())
+        });
+        self.receive = Some(receive);
+        result.map(|()| done > 0)
+    }
+
+    fn awaits_kick(&self, queue: u16) -> bool {
+        match self.role(queue) {
+            Role::Receive => self.receive.as_ref().is_some_and(|receive| receive.starved),
+            Role::Send | Role::Control => true,
+            Role::None => false,
+        }
+    }
+
+    fn end(&mut self, _: &mut [Queue]) {
+        self.receive = None;
+    }
+}
