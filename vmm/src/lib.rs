@@ -12,9 +12,7 @@ pub mod kvm {
     pub mod vcpu;
     pub mod vm;
 }
-pub mod machine {
-    pub mod memory;
-}
+pub mod machine;
 pub mod run;
 pub mod status;
 pub mod sys;

@@ -1,6 +1,12 @@
 //! Parse, build, run, print, exit code.
-fn main() {
-    if vmm::init::is_init() {
-        vmm::init::run();
+
+use std::process::ExitCode;
+
+use vmm::{cli, init};
+
+fn main() -> ExitCode {
+    if init::is_init() {
+        init::run();
     }
+    cli::main(std::env::args_os())
 }

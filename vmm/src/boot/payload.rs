@@ -13,6 +13,7 @@ use super::state::Entry;
 use super::{linux, load, modules, pvh};
 use crate::config::input::{self, InputError};
 use crate::config::{Config, Idle};
+use crate::status::{Fatal, Status};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -28,10 +29,21 @@ pub enum Error {
     Initrd(PathBuf, std::io::Error),
     #[error(transparent)]
     Open(#[from] InputError),
+    #[error("no kernel: name one by --kernel")]
+    None,
     #[error("command line of {len} bytes; this kernel takes at most {max}")]
     CmdlineTooLong { len: usize, max: usize },
     #[error("write boot data to guest memory: {0}")]
     Memory(#[from] vm_memory::GuestMemoryError),
+}
+
+impl Fatal for Error {
+    fn status(&self) -> Status {
+        match self {
+            Error::CmdlineTooLong { .. } => Status::Usage,
+            _ => Status::Image,
+        }
+    }
 }
 
 /// A kernel file and what goes with it, opened.
@@ -66,7 +78,8 @@ pub struct Loaded {
 const USEFUL: [&str; 1] = ["pvpanic-mmio"];
 
 /// Opens what `config` names.
-pub fn open(config: &Config, path: &std::path::Path) -> Result<Payload, Error> {
+pub fn open(config: &Config) -> Result<Payload, Error> {
+    let path = config.boot.kernel.as_deref().ok_or(Error::None)?;
     let kernel = load::open(path)?;
     let mut notes = Vec::new();
     let initrd = match &config.boot.initrd {

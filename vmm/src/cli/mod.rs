@@ -14,13 +14,17 @@ mod usage;
 mod workload;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::status::Failure;
+use crate::run::session;
+use crate::status::{Failure, Status};
+use crate::workload::native;
 
 /// What was asked of the program.
 #[derive(Debug)]
@@ -47,6 +51,29 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Sub {
     Workload(workload::Args),
+}
+
+/// Does what the command line asks, and says in one line on stderr why not.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let done = parse(args).and_then(|command| match command {
+        Command::Run(config) => session::run(&config),
+        Command::Workload(text) => {
+            let status = native::run(&text, &mut std::io::stdout());
+            status.map(Status::Guest).map_err(|error| Failure::new(Status::Usage, &error.to_string()))
+        }
+        Command::Print(text) => {
+            // A reader that has closed the pipe has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(Status::Guest(0))
+        }
+    });
+    match done {
+        Ok(status) => status.into(),
+        Err(failure) => {
+            eprintln!("vmm: {failure}");
+            failure.status.into()
+        }
+    }
 }
 
 /// Reads a command line, the program's name first. Prints nothing, and opens nothing but the file of

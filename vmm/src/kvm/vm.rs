@@ -12,10 +12,11 @@ use vmm_sys_util::errno;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot::layout;
+use crate::status::{Fatal, Status};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("open /dev/kvm: {0}")]
+    #[error("open /dev/kvm: {}", open_words(.0))]
     Open(errno::Error),
     #[error("/dev/kvm speaks API version {0}, need 12")]
     Version(i32),
@@ -27,10 +28,40 @@ pub enum Error {
     Ioctl { deed: String, error: errno::Error },
 }
 
+impl Fatal for Error {
+    fn status(&self) -> Status {
+        match self {
+            Error::Open(error) if matches!(error.errno(), libc::EACCES | libc::EPERM) => Status::Permission,
+            Error::Open(_) | Error::Version(_) | Error::Lacks(_) => Status::NoKvm,
+            Error::Vcpus { .. } => Status::Usage,
+            Error::Ioctl { error, .. }
+                if matches!(error.errno(), libc::ENOMEM | libc::EMFILE | libc::ENFILE) =>
+            {
+                Status::Resource
+            }
+            Error::Ioctl { .. } => Status::NoKvm,
+        }
+    }
+}
+
 impl Error {
     /// Wraps the errno of an ioctl in the words of what it was to do.
     pub fn doing(deed: impl Into<String>) -> impl FnOnce(errno::Error) -> Error {
         move |error| Error::Ioctl { deed: deed.into(), error }
+    }
+}
+
+/// What is wrong, and what would mend it.
+fn open_words(error: &errno::Error) -> String {
+    match error.errno() {
+        libc::ENOENT => {
+            "there is none: load kvm_intel or kvm_amd, and have virtualization enabled in the firmware".into()
+        }
+        libc::EACCES | libc::EPERM => {
+            "no permission: run as root, or join its group: usermod -aG kvm $USER".into()
+        }
+        libc::ENODEV | libc::ENXIO => "no driver behind it: load kvm_intel or kvm_amd".into(),
+        _ => error.to_string(),
     }
 }
 

@@ -1,16 +1,24 @@
 //! A machine that runs.
 //!
+//! - [`session`]    one machine from its configuration to its exit status
+//! - [`machine`]    a thread for each vCPU, from the first instruction to the last
 //! - [`vcpu`]       the vCPU loop: run, count, answer
 //! - [`phases`]     from one mark of the guest to the next
 //! - [`threads`]    where a thread ran, and how long
 //! - [`ledger`]     what each vCPU thread counts
 //! - [`console`]    the serial port on this process's stdin and stdout
 //! - [`signals`]    the signals that this process answers
+//! - [`end`]        how a machine ended, in words
+//! - [`last_words`] what a dying Linux says on its console
 //! - [`supervise`]  the main thread: it waits, and says why the machine is to end
 
 pub mod console;
+pub mod end;
+pub mod last_words;
 pub mod ledger;
+pub mod machine;
 pub mod phases;
+pub mod session;
 pub mod signals;
 pub mod supervise;
 pub mod threads;

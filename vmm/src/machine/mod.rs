@@ -1,0 +1,146 @@
+//! The build of a machine, step by step, in the order in which KVM wants it.
+
+mod error;
+mod interrupts;
+pub mod memory;
+
+use std::sync::{Arc, Mutex};
+
+use abi::port;
+use devices::acpi::Power;
+use devices::exit_port::ExitPort;
+use devices::ioapic::Ioapic;
+use devices::pvpanic::PvPanic;
+use devices::serial::{Line, Serial};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+pub use error::Error;
+
+use crate::boot::payload::{self, Payload};
+use crate::boot::{acpi, cmdline::Cmdline, cpuid, layout, state};
+use crate::config::{Config, Console, Idle};
+use crate::kvm::vcpu::Vcpu;
+use crate::kvm::vm::{self, Abilities, Vm};
+use crate::machine::memory::GuestRam;
+use crate::run::vcpu::Buses;
+
+/// The serial port's wire to the IOAPIC, as on a PC.
+const SERIAL_GSI: u32 = 4;
+
+/// A machine that is ready to run.
+pub struct Machine {
+    pub vm: Vm,
+    pub vcpus: Vec<Vcpu>,
+    pub buses: Buses,
+    pub serial: Option<Arc<Mutex<Serial>>>,
+    pub exit_port: Arc<Mutex<ExitPort>>,
+    pub applied: Applied,
+    /// Last, so that it outlives the VM that maps it.
+    pub ram: GuestRam,
+}
+
+/// What KVM made of the knobs.
+pub struct Applied {
+    pub abilities: Abilities,
+    /// KVM_CAP_X86_DISABLE_EXITS bits in force.
+    pub disabled_exits: u64,
+    /// Why halt polling is not as asked.
+    pub halt_poll: Result<(), vm::Error>,
+    /// Leaf 0x4000_0001, EAX, as the guest sees it.
+    pub kvm_features: u32,
+    pub tsc_khz: Option<u32>,
+    pub cmdline: Cmdline,
+}
+
+/// Builds the machine of `config`; its serial port, if it has one, sends to `line`.
+pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> Result<Machine, Error> {
+    // The VM, and what must be set before its first vCPU.
+    let (kvm, abilities) = vm::open(config.vcpus)?;
+    let vm = Vm::create(&kvm)?;
+    let serial = line.is_some();
+    let pins = if serial { SERIAL_GSI + 1 } else { 0 };
+    vm.split_irqchip(pins)?;
+    let disabled_exits = disable_exits(&vm, config.idle, abilities)?;
+    let halt_poll = config.halt_poll_ns.map_or(Ok(()), |ns| vm.halt_poll(ns));
+
+    // Memory, and what is in it when the first CPU starts.
+    let ram = GuestRam::allocate(&config.memory, &layout::ram(config.memory.size))?;
+    vm.map(ram.mem())?;
+    let hardware = acpi::Hardware {
+        vcpus: config.vcpus,
+        serial_gsi: serial.then_some(SERIAL_GSI),
+        ioapic: pins > 0,
+        devices: &[],
+        tables: &[],
+    };
+    let rsdp = acpi::write(ram.mem(), &hardware)?;
+    let loaded = payload.load(ram.mem(), &payload::Context { config, rsdp, serial, ecam: false })?;
+    state::write_tables(ram.mem(), loaded.entry)?;
+
+    // CPUs.
+    let supported = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES);
+    let supported = supported.map_err(vm::Error::doing("read the CPUID that KVM supports"))?;
+    let shape = cpuid::Shape {
+        vcpus: config.vcpus,
+        tsc_deadline: abilities.tsc_deadline,
+        mwait: disabled_exits & u64::from(kvm_bindings::KVM_X86_DISABLE_EXITS_MWAIT) != 0,
+        pv: config.pv,
+    };
+    let mut leaves = cpuid::shape(&supported, &shape);
+    let mut vcpus = Vec::with_capacity(config.vcpus.into());
+    for id in 0..config.vcpus {
+        cpuid::number(&mut leaves, id);
+        vcpus.push(Vcpu::create(&vm, id, &leaves)?);
+    }
+    vcpus[0].set_entry(loaded.entry)?;
+
+    // Devices.
+    let mut buses = Buses::default();
+    let exit_port = Arc::new(Mutex::new(ExitPort::default()));
+    buses.port.attach(port::EXIT.into(), port::EXIT_LEN.into(), exit_port.clone())?;
+    buses.port.attach(port::ACPI_SLEEP_CONTROL.into(), port::ACPI_LEN.into(), Arc::new(Mutex::new(Power)))?;
+    buses.port.attach(port::PVPANIC.into(), 1, Arc::new(Mutex::new(PvPanic)))?;
+    let serial = line.map(|line| attach_serial(&vm, &mut buses, pins, line)).transpose()?;
+
+    let applied = Applied {
+        abilities,
+        disabled_exits,
+        halt_poll,
+        kvm_features: cpuid::kvm_features(&leaves),
+        tsc_khz: vcpus[0].tsc_khz(),
+        cmdline: loaded.cmdline,
+    };
+    Ok(Machine { vm, vcpus, buses, serial, exit_port, applied, ram })
+}
+
+/// `--idle=native`: as many of HLT and MWAIT as KVM lets go.
+fn disable_exits(vm: &Vm, idle: Idle, abilities: Abilities) -> Result<u64, vm::Error> {
+    use kvm_bindings::{KVM_X86_DISABLE_EXITS_HLT as HLT, KVM_X86_DISABLE_EXITS_MWAIT as MWAIT};
+    let bits = u64::from(HLT | MWAIT) & abilities.disable_exits;
+    if idle != Idle::Native || bits == 0 {
+        return Ok(0);
+    }
+    vm.disable_exits(bits)?;
+    Ok(bits)
+}
+
+fn attach_serial(
+    vm: &Vm,
+    buses: &mut Buses,
+    pins: u32,
+    line: Box<dyn Line>,
+) -> Result<Arc<Mutex<Serial>>, Error> {
+    let irq = EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?;
+    vm.irqfd(&irq, SERIAL_GSI)?;
+    let routes = interrupts::Pins(vm.clone());
+    let ioapic = Ioapic::new(pins as u8, Box::new(routes));
+    buses.memory.attach(layout::IOAPIC, layout::IOAPIC_LEN, Arc::new(Mutex::new(ioapic)))?;
+    let serial = Arc::new(Mutex::new(Serial::new(irq, line)));
+    buses.port.attach(port::COM1.into(), port::COM1_LEN.into(), serial.clone())?;
+    Ok(serial)
+}
+
+/// Whether this machine has a serial port.
+pub fn has_serial(config: &Config) -> bool {
+    config.console != Console::None
+}

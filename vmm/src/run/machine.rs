@@ -1,0 +1,211 @@
+//! A machine from its first instruction to its end: a thread for each vCPU, the main thread waiting.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::console::Console;
+use super::phases::{Boundary, Phases};
+use super::signals::Signals;
+use super::supervise::{self, Supervisor};
+use super::threads;
+use super::vcpu::{self, Buses, Stop, Stopped};
+use crate::config::Config;
+use crate::kvm::stats::{Snapshot, Statistics};
+use crate::kvm::vcpu::Vcpu;
+use crate::status::{Fatal, Status};
+use crate::sys::clock::ticks;
+use crate::sys::kick::{Kickable, Kicker};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("create event fd: {0}")]
+    EventFd(io::Error),
+    #[error("start the thread of vCPU {0}: {1}")]
+    Thread(u8, io::Error),
+    #[error("let vCPU {0} be interrupted: {1}")]
+    Kick(u8, io::Error),
+    #[error("wait for the machine: {0}")]
+    Wait(io::Error),
+    #[error("pin {0}: {1}")]
+    Pin(String, io::Error),
+}
+
+impl Fatal for Error {
+    fn status(&self) -> Status {
+        Status::Resource
+    }
+}
+
+/// Why the machine ended.
+#[derive(Debug)]
+pub enum Why {
+    /// vCPU `id` stopped, by itself.
+    Vcpu(u8, Stop),
+    /// Nobody inside asked for it.
+    Outside(supervise::End),
+}
+
+/// All that is known when every vCPU has stopped.
+pub struct Outcome {
+    pub why: Why,
+    pub vcpus: Vec<Finished>,
+    pub boundaries: Vec<Boundary>,
+    /// When the first vCPU entered the guest and the last one stopped, in ticks.
+    pub span: (u64, u64),
+    /// KVM's counters at the end.
+    pub stats: Option<Snapshot>,
+    pub statistics: Option<Arc<Statistics>>,
+}
+
+/// A vCPU that has stopped, with what only its own thread could tell.
+pub struct Finished {
+    pub stopped: Stopped,
+    pub usage: threads::Usage,
+    pub vcpu: Vcpu,
+}
+
+/// What vCPU threads share.
+struct Shared {
+    buses: Arc<Buses>,
+    phases: Arc<Phases>,
+    told: AtomicBool,
+    ended: EventFd,
+    /// The first to stop by itself.
+    first: Mutex<Option<u8>>,
+}
+
+/// What a machine needs to run.
+pub struct Parts<'a> {
+    pub vcpus: Vec<Vcpu>,
+    pub buses: Arc<Buses>,
+    pub statistics: Option<Arc<Statistics>>,
+    pub console: Option<&'a mut Console>,
+    pub signals: &'a Signals,
+}
+
+/// How long a thread may take to leave the guest before it is kicked again.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Runs the machine to its end and joins all its threads.
+pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
+    let statistics = parts.statistics;
+    let read = statistics.clone();
+    let start = ticks();
+    let shared = Arc::new(Shared {
+        buses: parts.buses,
+        phases: Arc::new(Phases::new(start, Box::new(move || read.as_ref()?.snapshot()))),
+        told: AtomicBool::new(false),
+        ended: EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?,
+        first: Mutex::new(None),
+    });
+
+    let mut threads: Vec<(Kicker, JoinHandle<Finished>)> = Vec::with_capacity(parts.vcpus.len());
+    let deadline = config.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut waited = Ok(supervise::End::Machine);
+    let mut failed = None;
+    for vcpu in parts.vcpus {
+        match start_thread(config, vcpu, shared.clone()) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    if failed.is_none() {
+        waited =
+            Supervisor { ended: &shared.ended, signals: parts.signals, console: parts.console, deadline }
+                .run();
+    }
+
+    shared.told.store(true, Ordering::SeqCst);
+    let vcpus: Vec<Finished> =
+        threads.into_iter().filter_map(|(kicker, thread)| join(kicker, thread)).collect();
+    let span = (vcpus.iter().map(|v| v.stopped.first_entry).min().unwrap_or(start), ticks());
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let outside = waited.map_err(Error::Wait)?;
+    let first = *shared.first.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut outcome = Outcome {
+        why: Why::Outside(outside),
+        vcpus,
+        boundaries: shared.phases.close(),
+        span,
+        stats: statistics.as_ref().and_then(|s| s.snapshot()),
+        statistics,
+    };
+    // Whoever stopped by itself first is the reason, even where a signal came in the same moment.
+    let cause = outcome.vcpus.iter_mut().find(|v| Some(v.stopped.id) == first);
+    if let Some(cause) = cause {
+        outcome.why = Why::Vcpu(cause.stopped.id, std::mem::replace(&mut cause.stopped.stop, Stop::Told));
+    }
+    Ok(outcome)
+}
+
+fn start_thread(
+    config: &Config,
+    mut vcpu: Vcpu,
+    shared: Arc<Shared>,
+) -> Result<(Kicker, JoinHandle<Finished>), Error> {
+    let id = vcpu.id;
+    let cpu = config.pin.vcpus.iter().find(|(vcpu, _)| *vcpu == id).map(|(_, cpu)| *cpu);
+    let (ready, started) = mpsc::sync_channel(1);
+    let body = move || {
+        let kickable = Kickable::register(vcpu.fd());
+        let pinned = cpu.map_or(Ok(()), |cpu| {
+            threads::pin(cpu).map_err(|e| Error::Pin(format!("vCPU {id} to CPU {cpu}"), e))
+        });
+        let kickable = match (kickable, pinned) {
+            (Ok(kickable), Ok(())) => {
+                let _ = ready.send(Ok(kickable.kicker()));
+                Some(kickable)
+            }
+            (Err(error), _) => {
+                let _ = ready.send(Err(Error::Kick(id, error)));
+                None
+            }
+            (_, Err(error)) => {
+                let _ = ready.send(Err(error));
+                None
+            }
+        };
+        let told = || {
+            kickable.as_ref().is_none_or(|kickable| {
+                kickable.acknowledge();
+                shared.told.load(Ordering::SeqCst)
+            })
+        };
+        let stopped = vcpu::run(&mut vcpu, &shared.buses, &shared.phases, told);
+        if !matches!(stopped.stop, Stop::Told) {
+            shared.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(id);
+            // Fails only if nobody has looked at 2^64 - 2 earlier ends.
+            let _ = shared.ended.write(1);
+        }
+        Finished { stopped, usage: threads::usage(), vcpu }
+    };
+    let thread = std::thread::Builder::new().name(format!("vcpu{id}")).spawn(body);
+    let thread = thread.map_err(|error| Error::Thread(id, error))?;
+    match started.recv() {
+        Ok(Ok(kicker)) => Ok((kicker, thread)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::Thread(id, io::Error::other("it ended at once"))),
+    }
+}
+
+/// Kicks a thread until it has ended.
+fn join(kicker: Kicker, thread: JoinHandle<Finished>) -> Option<Finished> {
+    while !thread.is_finished() {
+        kicker.kick();
+        let since = Instant::now();
+        while !thread.is_finished() && since.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+    thread.join().ok()
+}

@@ -1,0 +1,51 @@
+//! One machine from its configuration to its exit status: open what the user named, build, run, tell.
+
+use std::sync::Arc;
+
+use super::console::Wire;
+use super::end;
+use super::last_words::{LastWords, Listener};
+use super::machine::{self as running, Parts};
+use super::signals::Signals;
+use crate::boot::payload;
+use crate::config::Config;
+use crate::kvm::stats::Statistics;
+use crate::machine::{self, Machine};
+use crate::status::{Failure, Status};
+
+/// Runs the machine of `config`, writes its reports and returns how it ended.
+pub fn run(config: &Config) -> Result<Status, Failure> {
+    // What can be wrong with the user's files is found before there is a VM.
+    let payload = payload::open(config)?;
+    let signals = Signals::take().map_err(machine::Error::Signals)?;
+    let wire = Wire::open(&config.console)?;
+    let words = LastWords::default();
+    let line = wire.as_ref().map(Wire::line).transpose().map_err(machine::Error::EventFd)?;
+    let line = line.map(|line| Box::new(Listener::new(line, words.clone())) as _);
+
+    let Machine { vm, vcpus, buses, serial, exit_port, applied, ram } =
+        machine::build(config, payload, line)?;
+    if config.verbose {
+        eprintln!("vmm: added to the command line: {}", applied.cmdline.added());
+    }
+    let statistics = Statistics::open(vm.fd(), vcpus.iter().map(|vcpu| vcpu.fd())).ok().map(Arc::new);
+    let mut console = match (wire, serial) {
+        (Some(wire), Some(serial)) => Some(wire.connect(serial, &signals).map_err(machine::Error::Console)?),
+        _ => None,
+    };
+    let buses = Arc::new(buses);
+    let parts =
+        Parts { vcpus, buses: buses.clone(), statistics, console: console.as_mut(), signals: &signals };
+    let outcome = running::run(config, parts);
+    // The terminal first: whatever is said from here on is said on a sane one.
+    let console = console.map(|console| console.finish(&signals));
+    let outcome = outcome?;
+
+    let end = end::of(&outcome, words.said());
+    if let Some(dump) = &end.dump {
+        eprintln!("{dump}");
+    }
+    eprintln!("vmm: {}", end.line);
+    let _ = (console, exit_port, ram);
+    Ok(end.status)
+}
