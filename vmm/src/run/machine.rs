@@ -158,21 +158,20 @@ fn start_thread(
     let (ready, started) = mpsc::sync_channel(1);
     let body = move || {
         let kickable = Kickable::register(vcpu.fd());
-        let pinned = cpu.map_or(Ok(()), |cpu| {
-            threads::pin(cpu).map_err(|e| Error::Pin(format!("vCPU {id} to CPU {cpu}"), e))
-        });
-        let kickable = match (kickable, pinned) {
-            (Ok(kickable), Ok(())) => {
+        let pinned =
+            cpu.map(|cpu| threads::pin(cpu).map_err(|e| Error::Pin(format!("vCPU {id} to CPU {cpu}"), e)));
+        let (kickable, pinned) = match (kickable, pinned.transpose()) {
+            (Ok(kickable), Ok(pinned)) => {
                 let _ = ready.send(Ok(kickable.kicker()));
-                Some(kickable)
+                (Some(kickable), pinned)
             }
             (Err(error), _) => {
                 let _ = ready.send(Err(Error::Kick(id, error)));
-                None
+                (None, None)
             }
             (_, Err(error)) => {
                 let _ = ready.send(Err(error));
-                None
+                (None, None)
             }
         };
         let told = || {
@@ -187,7 +186,7 @@ fn start_thread(
             // Fails only if nobody has looked at 2^64 - 2 earlier ends.
             let _ = shared.ended.write(1);
         }
-        Finished { stopped, usage: threads::usage(), vcpu }
+        Finished { stopped, usage: threads::usage(pinned), vcpu }
     };
     let thread = std::thread::Builder::new().name(format!("vcpu{id}")).spawn(body);
     let thread = thread.map_err(|error| Error::Thread(id, error))?;

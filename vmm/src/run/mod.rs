@@ -4,6 +4,7 @@
 //! - [`machine`]    a thread for each vCPU, from the first instruction to the last
 //! - [`vcpu`]       the vCPU loop: run, count, answer
 //! - [`phases`]     from one mark of the guest to the next
+//! - [`affinity`]   whether a thread may run where it is to be pinned
 //! - [`threads`]    where a thread ran, and how long
 //! - [`ledger`]     what each vCPU thread counts
 //! - [`console`]    the serial port on this process's stdin and stdout
@@ -12,6 +13,7 @@
 //! - [`last_words`] what a dying Linux says on its console
 //! - [`supervise`]  the main thread: it waits, and says why the machine is to end
 
+pub mod affinity;
 pub mod console;
 pub mod end;
 pub mod last_words;

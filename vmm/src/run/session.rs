@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::affinity;
 use super::console::Wire;
 use super::end;
 use super::last_words::{LastWords, Listener};
@@ -15,8 +16,9 @@ use crate::status::{Failure, Status};
 
 /// Runs the machine of `config`, writes its reports and returns how it ended.
 pub fn run(config: &Config) -> Result<Status, Failure> {
-    // What can be wrong with the user's files is found before there is a VM.
+    // What can be wrong with what the user named is found before there is a VM.
     let payload = payload::open(config)?;
+    affinity::check(&config.pin)?;
     let signals = Signals::take().map_err(machine::Error::Signals)?;
     let wire = Wire::open(&config.console)?;
     let words = LastWords::default();

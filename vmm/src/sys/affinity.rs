@@ -17,15 +17,20 @@ pub fn allowed() -> Vec<usize> {
 
 /// Keeps the calling thread on one CPU.
 pub fn pin(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
+    allow(0, &[cpu])
+}
+
+/// Keeps a thread, by its number in this system (0: the calling one), on these CPUs.
+pub fn allow(thread: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= libc::CPU_SETSIZE as usize) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: a set of bits, for which all zeroes is a value; the index lies inside the set.
+    // SAFETY: a set of bits, for which all zeroes is a value; every index lies inside the set.
     let set = unsafe {
         let mut set: libc::cpu_set_t = mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
+        cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
         set
     };
     // SAFETY: the set is live and its size is given.
-    checked(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }.into()).map(drop)
+    checked(unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &set) }.into()).map(drop)
 }
