@@ -128,6 +128,16 @@ fn a_value_that_cannot_be_says_why() {
 }
 
 #[test]
+fn a_cpu_that_this_host_does_not_have() {
+    // Any ELF will do: it is opened and not yet loaded.
+    refused(
+        ["--kernel", "/proc/self/exe", "--pin", "0@60000"],
+        64,
+        "--pin 0@60000: this host has no CPU 60000",
+    );
+}
+
+#[test]
 fn what_is_not_text_stays_one_line() {
     refused(["--memory", "1G\nvmm: all is well"], 64, "1G\\nvmm: all is well: not a size");
     refused(["--idle", "\u{1b}[31m"], 64, "\\u{1b}[31m: not one of halt");
