@@ -29,6 +29,9 @@ global_asm!(
     "pvh_entry:",
     "    cli",
     "    cld",
+    "    mov al, 0xff", // firmware may have left the 8259s on: mask both
+    "    out 0x21, al",
+    "    out 0xa1, al",
     "    mov esp, offset pvh_stack_top",
     "    mov edi, offset page_tables",
     "    lea eax, [edi + 0x1007]",

@@ -3,15 +3,25 @@
 //!
 //! - [`platform`]   what a workload needs of the kernel below it
 //! - [`semaphore`]  counting semaphores over the platform's wait and wake
+//! - [`sys`]        memory shared out, and the inner loops in their own instructions
 //! - one module for each workload; [`run`] finds it by its name
 #![no_std]
 
+mod compress;
+mod gups;
+mod hackbench;
 mod ipc;
+mod jitter;
+mod linpack;
 mod null;
+mod pagecache;
 pub mod platform;
 pub mod semaphore;
+mod stream;
+mod sys;
 #[cfg(test)]
 mod testing;
+mod zeropages;
 
 use abi::record::{Outcome, Record};
 use abi::workload::Spec;
@@ -31,11 +41,25 @@ pub fn run<P: Platform>(platform: &P, spec: &Spec<'_>, results: Results<'_>) {
     let done = platform.prepare(spec).and_then(|()| match spec.workload.name {
         "null" => null::run(platform, spec, &mut with_counters),
         "ipc" => ipc::run(platform, spec, &mut with_counters),
+        "hackbench" => hackbench::run(platform, spec, &mut with_counters),
+        "stream" => stream::run(platform, spec, &mut with_counters),
+        "gups" => gups::run(platform, spec, &mut with_counters),
+        "linpack" => linpack::run(platform, spec, &mut with_counters),
+        "compress" => compress::run(platform, spec, &mut with_counters),
+        "pagecache" => pagecache::run(platform, spec, &mut with_counters),
+        "zeropages" => zeropages::run(platform, spec, &mut with_counters),
+        "jitter" => jitter::run(platform, spec, &mut with_counters),
         _ => Err(Unavailable("not-on-this-platform")),
     });
     if let Err(Unavailable(why)) = done {
         results(&Record::without(spec.text(), Outcome::Unavailable(why)));
     }
+}
+
+/// The threads to use: as asked, or one for each CPU.
+fn threads<P: Platform>(platform: &P, spec: &Spec<'_>) -> usize {
+    let asked = spec.count("threads");
+    if asked == 0 { platform.cpus().clamp(1, sys::pieces::MOST) } else { asked }
 }
 
 /// When a workload ends that may end by count or by time.

@@ -147,3 +147,29 @@ fn what_a_platform_lacks_is_said() {
 fn ipc_hands_over_every_item() {
     assert!(lines("ipc,items=500,spin=10")[0].starts_with("ipc,items=500,spin=10 - ok ops=500 "));
 }
+
+#[test]
+fn each_workload_gives_its_records() {
+    for (text, records) in [
+        ("stream,size=96k,rounds=3", 4),
+        ("gups,size=64k,items=1000", 1),
+        ("linpack,size=64,rounds=2,threads=3", 1),
+        ("compress,size=64k", 1),
+        ("hackbench,groups=2,loops=3", 1),
+        ("pagecache,size=64k", 1),
+        ("zeropages,items=200,spin=1", 1),
+        ("zeropages,items=200,pool=off", 1),
+        ("jitter,items=3,period=10", 1),
+    ] {
+        let lines = lines(text);
+        assert_eq!(lines.len(), records, "{lines:?}");
+        assert!(lines.iter().all(|line| line.contains(" ok ops=")), "{lines:?}");
+    }
+}
+
+#[test]
+fn the_tagged_cache_keeps_what_is_needed_soon() {
+    let hits = |text| lines(text)[0].split("hits=").nth(1).unwrap().split(' ').next().unwrap().parse::<u32>();
+    assert_eq!(hits("pagecache,size=1m,cache=lru"), Ok(0));
+    assert_eq!(hits("pagecache,size=1m,cache=tagged"), Ok(128));
+}

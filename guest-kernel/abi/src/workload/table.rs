@@ -100,7 +100,7 @@ pub const ALL: &[Workload] = &[
         about: "blocked double-precision matrix product: arithmetic, and who shares a core with whom",
         places: EVERYWHERE,
         keys: &[
-            key("size", Kind::Number { min: 64, max: 16384 }, "512", "rows and columns, rounded up to 64"),
+            key("size", Kind::Number { min: 64, max: 16384 }, "512", "rows and columns, rounded up to 256"),
             key("rounds", MANY, "3", "products"),
         ],
     },
