@@ -13,6 +13,8 @@ pub mod kvm {
     pub mod vm;
 }
 pub mod machine;
+
+pub mod report;
 pub mod run;
 pub mod status;
 pub mod sys;

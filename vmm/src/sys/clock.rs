@@ -25,6 +25,17 @@ impl Moment {
         Moment { ticks: before + ticks().saturating_sub(before) / 2, ns }
     }
 
+    /// A moment at which the clocks read this.
+    #[cfg(test)]
+    pub fn known(ticks: u64, ns: u64) -> Moment {
+        Moment { ticks, ns }
+    }
+
+    /// What the time stamp counter read.
+    pub fn ticks(self) -> u64 {
+        self.ticks
+    }
+
     /// The worth of a tick, measured from `self` until `later`. Reading the clocks is uncertain by
     /// some 50 ns, so an interval of 1 ms gives it within 0.01 %.
     pub fn until(self, later: Moment) -> TickRate {

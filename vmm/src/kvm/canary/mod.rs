@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use kvm_ioctls::{Kvm, VcpuExit};
 
 use crate::kvm::class::Class;
-use crate::kvm::stats::{Kind, Statistics};
+use crate::kvm::stats::Statistics;
 use crate::sys::alarm::Alarm;
 
 use guest::Guest;
@@ -46,6 +46,13 @@ impl Canary {
         let end = canary.observe(kvm, class);
         canary.cut_short = end.err();
         canary
+    }
+
+    /// A canary that saw these counters move, of a VM and of a vCPU.
+    #[cfg(test)]
+    pub fn saw(vm: &[&str], vcpu: &[&str]) -> Canary {
+        let set = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
+        Canary { vm: set(vm), vcpu: set(vcpu), cut_short: None }
     }
 
     /// Whether a VM's counter of this name moves here, as far as is known.
@@ -82,17 +89,11 @@ impl Canary {
 
     /// Remembers which counters have left zero.
     fn note(&mut self, statistics: &Statistics) {
-        let (Some(snapshot), Some((vm, vcpu))) = (statistics.snapshot(), statistics.descriptions()) else {
+        let Some(counters) = statistics.snapshot().and_then(|snapshot| statistics.counters(&snapshot)) else {
             return;
         };
-        let moved = |name: &str, value: Option<u64>| value.is_some_and(|v| v != 0).then(|| name.into());
-        let scalars = |kind| !matches!(kind, Kind::LinearHistogram { .. } | Kind::LogHistogram);
-        for counter in vm.descriptors().iter().filter(|d| scalars(d.kind)) {
-            self.vm.extend(moved(&counter.name, statistics.vm(&snapshot, &counter.name)));
-        }
-        for counter in vcpu.descriptors().iter().filter(|d| scalars(d.kind)) {
-            self.vcpu.extend(moved(&counter.name, statistics.vcpus(&snapshot, &counter.name)));
-        }
+        self.vm.extend(counters.of_vm().filter(|(_, value)| *value != 0).map(|(name, _)| name.into()));
+        self.vcpu.extend(counters.of_vcpus().filter(|(_, value)| *value != 0).map(|(name, _)| name.into()));
     }
 }
 

@@ -3,6 +3,7 @@
 //! They count from the creation of their object, so "before" is zero without being read, and opening
 //! them costs one system call for each object; the self-description is read with the first snapshot.
 
+mod counters;
 mod schema;
 
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 
+pub use counters::Counters;
 pub use schema::{Descriptor, Kind, Schema, SchemaError, Unit};
 
 use crate::sys::kvm_stats::statistics_file;
@@ -82,28 +84,21 @@ impl Statistics {
         Some(snapshot)
     }
 
-    /// The counter `name` of one vCPU; `None` where this kernel has none of that name.
-    pub fn of_vcpu(&self, vcpu: usize, name: &str) -> Option<u64> {
+    /// The counters of a snapshot, by name.
+    pub fn counters(&self, snapshot: &Snapshot) -> Option<Counters> {
+        let schemas = self.schemas()?;
+        Some(Counters {
+            vm: scalars(&schemas.vm, &snapshot.vm).collect(),
+            vcpus: scalars(&schemas.vcpu, &snapshot.vcpus).collect(),
+        })
+    }
+
+    /// The counters of one vCPU alone, now.
+    pub fn of_vcpu(&self, vcpu: usize) -> Option<Counters> {
         let schema = &self.schemas()?.vcpu;
-        let descriptor = schema.find(name)?;
         let mut data = Vec::new();
         schema.read_data(self.vcpus.get(vcpu)?, &mut data).ok()?;
-        descriptor.words(&data).first().copied()
-    }
-
-    /// What the counter `name` of the VM (`pages_2m`, …) reads in `snapshot`.
-    pub fn vm(&self, snapshot: &Snapshot, name: &str) -> Option<u64> {
-        self.schemas()?.vm.find(name)?.words(&snapshot.vm).first().copied()
-    }
-
-    /// What the counter `name`, summed over all vCPUs, reads in `snapshot`.
-    pub fn vcpus(&self, snapshot: &Snapshot, name: &str) -> Option<u64> {
-        self.schemas()?.vcpu.find(name)?.words(&snapshot.vcpus).first().copied()
-    }
-
-    /// What a VM's file describes, and a vCPU's.
-    pub fn descriptions(&self) -> Option<(&Schema, &Schema)> {
-        self.schemas().map(|schemas| (&schemas.vm, &schemas.vcpu))
+        Some(Counters { vm: Box::default(), vcpus: scalars(schema, &data).collect() })
     }
 
     fn schemas(&self) -> Option<&Schemas> {
@@ -114,6 +109,13 @@ impl Statistics {
         };
         self.schemas.get_or_init(read).as_ref()
     }
+}
+
+/// Names and values of the counters that are one number: all but the histograms.
+fn scalars(schema: &Schema, data: &[u64]) -> impl Iterator<Item = (Box<str>, u64)> {
+    let scalar = |d: &&Descriptor| !matches!(d.kind, Kind::LinearHistogram { .. } | Kind::LogHistogram);
+    let value = |d: &Descriptor| Some((d.name.clone(), *d.words(data).first()?));
+    schema.descriptors().iter().filter(scalar).filter_map(value)
 }
 
 #[cfg(test)]
@@ -136,13 +138,13 @@ mod tests {
         let vm = kvm.create_vm().unwrap();
         let vcpus = [vm.create_vcpu(0).unwrap(), vm.create_vcpu(1).unwrap()];
         let statistics = Statistics::open(&vm, &vcpus).unwrap();
-        let snapshot = statistics.snapshot().unwrap();
-        assert_eq!(statistics.vcpus(&snapshot, "exits"), Some(0));
-        assert_eq!(statistics.of_vcpu(1, "exits"), Some(0));
-        assert_eq!(statistics.of_vcpu(2, "exits"), None);
-        assert_eq!(statistics.vm(&snapshot, "no such counter"), None);
-        let (of_vm, of_vcpu) = statistics.descriptions().unwrap();
-        assert!(of_vm.find("remote_tlb_flush").is_some());
-        assert!(of_vcpu.find("halt_wait_ns").is_some_and(|d| d.unit == Unit::Seconds && d.exponent == -9));
+        let counters = statistics.counters(&statistics.snapshot().unwrap()).unwrap();
+        assert_eq!(counters.vcpus("exits"), Some(0));
+        assert_eq!(counters.vm("no such counter"), None);
+        assert!(counters.vm("remote_tlb_flush").is_some());
+        assert_eq!(statistics.of_vcpu(1).and_then(|one| one.vcpus("exits")), Some(0));
+        assert_eq!(statistics.of_vcpu(2), None);
+        let wait = statistics.schemas().unwrap().vcpu.find("halt_wait_ns").cloned().unwrap();
+        assert_eq!((wait.unit, wait.exponent), (Unit::Seconds, -9));
     }
 }

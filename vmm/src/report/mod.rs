@@ -1,0 +1,35 @@
+//! What a run has shown: facts → report → text, JSON.
+//!
+//! - [`facts`]      what the run of a machine leaves behind
+//! - [`birth`]      when this process began
+//! - [`host`]       which host it was
+//! - [`model`]      the report as data: `vmm.report/1`
+//! - [`build`]      facts → model, from the parts
+//!   [`userspace`] (ledgers → rows), [`kernel`] (KVM's counters, and which to believe),
+//!   [`adds_up`] (what is left over), [`phases`], [`resolved`] (configuration), [`evidence`] (knobs)
+//! - [`text`], [`json`]  the model for people and for programs
+//! - [`write`]      to stderr, to files
+
+pub mod adds_up;
+pub mod birth;
+mod build;
+pub mod evidence;
+pub mod facts;
+pub mod host;
+pub mod json;
+pub mod kernel;
+pub mod model;
+pub mod phases;
+pub mod resolved;
+pub mod text;
+pub mod userspace;
+pub mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use birth::Birth;
+pub use build::build;
+pub use facts::{Facts, Got, MarkFacts, MemoryFacts, VcpuFacts};
+pub use host::Host;
+pub use model::{End, Report};

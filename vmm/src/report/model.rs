@@ -1,0 +1,216 @@
+//! The report as data: `vmm.report/1`. Units are in the names; `null` is what this host does not
+//! count. Text, JSON and comparison are readers of this and of nothing else.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::host::Host;
+
+/// The name of this layout. A key may be added under it; none is removed or changes its meaning.
+pub const SCHEMA: &str = "vmm.report/1";
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub schema: &'static str,
+    pub host: Host,
+    /// Every knob as resolved.
+    pub config: Value,
+    pub guest: Guest,
+    pub time: Time,
+    pub exits: Exits,
+    pub halts: Halts,
+    pub memory: Memory,
+    pub vcpus: Vec<Vcpu>,
+    pub devices: Vec<Device>,
+    pub knobs: Vec<Knob>,
+    pub phases: Vec<Phase>,
+    pub records: Vec<Record>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Guest {
+    pub end: End,
+    /// The exit status of the program.
+    pub code: u8,
+}
+
+/// Why the machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    Shutdown,
+    Reset,
+    Exit,
+    Panic,
+    TripleFault,
+    Timeout,
+    Signal,
+    /// KVM internal error, failed entry, or an exit without an answer.
+    KvmError,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Time {
+    /// From exec, by [`Birth`](super::birth::Birth), to just before the first `KVM_RUN`.
+    pub exec_to_first_entry_us: u64,
+    /// From exec to the guest's mark `ready`; `null` if it never came.
+    pub exec_to_ready_us: Option<u64>,
+    /// From exec until the last vCPU had stopped.
+    pub wall_us: u64,
+    /// CPU time of each vCPU thread, in the guest or not.
+    pub vcpu_cpu_us: Vec<u64>,
+    /// CPU time of the rest of the process.
+    pub vmm_cpu_us: u64,
+}
+
+/// Exits of all vCPUs, in one interval.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exits {
+    /// KVM's own count.
+    pub total: Option<u64>,
+    /// Returns of `KVM_RUN`: each is part of an exit.
+    pub userspace: Vec<UserspaceExit>,
+    pub kernel: Kernel,
+    /// Disjoint parts of `total`.
+    pub explained: Vec<Explained>,
+    /// `total` less `explained`; below 0 if KVM has counted an exit twice.
+    pub unexplained: Option<i64>,
+    pub hardware: Option<Vec<HardwareExit>>,
+    pub ipi: Option<Ipi>,
+}
+
+/// Returns of `KVM_RUN` with one reason and target. Times are from the return until the next entry,
+/// in nanoseconds; the quantiles are within 1/16.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UserspaceExit {
+    pub vcpu: u8,
+    pub reason: String,
+    /// Device and register, or the bare address.
+    pub target: Option<String>,
+    pub count: u64,
+    pub ns_total: u64,
+    pub ns_p50: u64,
+    pub ns_p99: u64,
+    pub ns_max: u64,
+}
+
+/// KVM's counters by the report's names, in a fixed order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel(pub Vec<(&'static str, Option<u64>)>);
+
+impl Kernel {
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.0.iter().find(|(known, _)| *known == name).and_then(|(_, value)| *value)
+    }
+}
+
+impl Serialize for Kernel {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// A part of all exits that overlaps no other part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    pub reason: &'static str,
+    pub count: u64,
+    pub source: Source,
+}
+
+/// Who counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    Kvm,
+    /// The vCPU threads: where KVM does not count it, and every such exit returns to userspace.
+    Userspace,
+}
+
+/// Exits by the processor's reason, from tracepoints.
+#[derive(Clone, Debug, Serialize)]
+pub struct HardwareExit {
+    pub vcpu: u8,
+    pub reason: String,
+    pub count: u64,
+    pub ns_total: u64,
+    pub ns_p50: u64,
+    pub ns_p99: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Ipi {
+    pub count: u64,
+    pub source: &'static str,
+}
+
+/// What idle vCPUs did. Time asleep is idle time, never the cost of an exit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Halts {
+    pub exits: Option<u64>,
+    pub poll_attempted: Option<u64>,
+    pub poll_successful: Option<u64>,
+    /// Polling before sleep, with and without success.
+    pub poll_ns: Option<u64>,
+    /// Asleep in the host.
+    pub wait_ns: Option<u64>,
+    pub wakeups: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Memory {
+    pub asked: String,
+    pub got_bytes: Option<u64>,
+    pub coverage: Option<f64>,
+    /// Pages mapped by KVM when the guest had ended, by their size.
+    pub pages_4k: Option<u64>,
+    pub pages_2m: Option<u64>,
+    pub pages_1g: Option<u64>,
+    pub vmm_private_bytes: Option<u64>,
+}
+
+/// KVM's counters of one vCPU.
+#[derive(Clone, Debug, Serialize)]
+pub struct Vcpu {
+    pub vcpu: u8,
+    pub exits: Option<u64>,
+    pub userspace_exits: u64,
+    pub kernel: Kernel,
+    pub halts: Halts,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Device {
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Knob {
+    pub flag: &'static str,
+    pub asked: String,
+    pub got: Option<String>,
+    /// Path in this report → what stands there.
+    pub evidence: BTreeMap<&'static str, Value>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Phase {
+    pub name: String,
+    pub wall_us: u64,
+    pub exits: Exits,
+    pub halts: Halts,
+}
+
+/// A result record of the guest.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    pub workload: String,
+    pub part: String,
+    /// `ok`, `unavailable:WHY`, `failed:WHY`.
+    pub outcome: String,
+    pub ops: u64,
+    pub ns: u64,
+    pub values: BTreeMap<String, u64>,
+}

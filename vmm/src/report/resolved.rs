@@ -1,0 +1,58 @@
+//! Every knob as resolved, for the section `config`: a script can tell two machines apart by it.
+
+use serde_json::{Value, json};
+
+use crate::config::{Backing, Config, Console, Idle, Protocol, Pv};
+
+/// Keys are the flags; units are in the names.
+pub fn config(config: &Config) -> Value {
+    let pins = config.pin.vcpus.iter().map(|(vcpu, cpu)| format!("{vcpu}@{cpu}"));
+    let pins = pins.chain(config.pin.workers.iter().map(|(worker, cpu)| format!("{worker}@{cpu}")));
+    json!({
+        "kernel": config.boot.kernel,
+        "initrd": config.boot.initrd,
+        "cmdline": config.boot.cmdline,
+        "modules": config.boot.modules,
+        "boot": match config.boot.protocol {
+            Protocol::Auto => "auto",
+            Protocol::Linux => "linux",
+            Protocol::Pvh => "pvh",
+        },
+        "workloads": config.boot.workloads,
+        "vcpus": config.vcpus,
+        "memory_bytes": config.memory.size,
+        "pages": match config.memory.backing {
+            Backing::Small => "4K",
+            Backing::Thp => "thp",
+            Backing::Huge2M => "2M",
+            Backing::Huge1G => "1G",
+        },
+        "prefault": config.memory.prefault,
+        "pin": pins.collect::<Vec<_>>(),
+        "halt_poll_ns": config.halt_poll_ns,
+        "idle": match config.idle {
+            Idle::Halt => "halt",
+            Idle::GuestPoll => "guest-poll",
+            Idle::Native => "native",
+        },
+        "pv": pv(&config.pv),
+        "console": match &config.console {
+            Console::Stdio => "stdio".to_owned(),
+            Console::File(path) => format!("file={}", path.display()),
+            Console::None => "none".to_owned(),
+        },
+        "timeout_us": config.timeout.map(|limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)),
+    })
+}
+
+/// `null`: KVM's own choice.
+fn pv(pv: &Pv) -> Value {
+    json!({
+        "ipi": pv.ipi,
+        "eoi": pv.eoi,
+        "tlb": pv.tlb,
+        "yield": pv.yield_,
+        "steal": pv.steal,
+        "unhalt": pv.unhalt,
+    })
+}

@@ -1,0 +1,137 @@
+//! The report for people: one table, at most 100 columns wide.
+
+mod exits;
+mod lines;
+mod units;
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::model::{End, Knob, Phase, Record, Report};
+use lines::{cut, finish, paragraph, prose};
+use units::{count, duration, maybe, rate, signed, size};
+
+/// All of it.
+pub fn render(report: &Report) -> String {
+    let mut out = String::new();
+    summary(&mut out, report);
+    out.push('\n');
+    exits::table(&mut out, report);
+    if report.phases.len() > 1 {
+        out.push('\n');
+        phases(&mut out, &report.phases);
+    }
+    if !report.knobs.is_empty() {
+        out.push('\n');
+        report.knobs.iter().for_each(|row| knob(&mut out, row));
+    }
+    if !report.records.is_empty() {
+        out.push('\n');
+        report.records.iter().for_each(|row| record(&mut out, row));
+    }
+    out
+}
+
+fn summary(out: &mut String, report: &Report) {
+    let (host, time, memory, halts) = (&report.host, &report.time, &report.memory, &report.halts);
+    paragraph(out, "guest", " · ", &[format!("{}, status {}", ending(report.guest.end), report.guest.code)]);
+    let mut items = vec![format!("KVM {}", host.kvm)];
+    items.extend((host.nested == Some(true)).then(|| "itself a virtual machine".into()));
+    items.extend(host.kernel.as_ref().map(|release| format!("Linux {release}")));
+    items.extend(host.cpu.clone());
+    items.extend(host.cpus.map(|cpus| format!("{cpus} CPUs")));
+    paragraph(out, "host", " · ", &items);
+    let us = |us: u64| duration(us.saturating_mul(1000));
+    let mut items = vec![format!("first entry {}", us(time.exec_to_first_entry_us))];
+    items.extend(time.exec_to_ready_us.map(|ready| format!("ready {}", us(ready))));
+    items.push(format!("end {} after exec", us(time.wall_us)));
+    paragraph(out, "time", " · ", &items);
+    let vcpus: Vec<String> = time.vcpu_cpu_us.iter().map(|cpu| us(*cpu)).collect();
+    paragraph(
+        out,
+        "cpu",
+        " · ",
+        &[format!("vCPUs {}", vcpus.join(" + ")), format!("rest of vmm {}", us(time.vmm_cpu_us))],
+    );
+    let mut items: Vec<String> =
+        halts.wait_ns.map(|ns| format!("{} asleep", duration(ns))).into_iter().collect();
+    items.push(format!("{} halts", maybe(halts.exits)));
+    items.push(format!("{} of {} polls in time", maybe(halts.poll_successful), maybe(halts.poll_attempted)));
+    items.extend(halts.poll_ns.map(|ns| format!("{} polled", duration(ns))));
+    paragraph(out, "idle", " · ", &items);
+    let mut items: Vec<String> = Vec::new();
+    items.extend((!memory.asked.is_empty()).then(|| format!("asked {}", memory.asked)));
+    items.extend(memory.got_bytes.map(|bytes| format!("got {}", size(bytes))));
+    items.extend(memory.coverage.map(|part| format!("{:.0} % of it in pages as asked", part * 100.0)));
+    items.extend(memory.vmm_private_bytes.map(|bytes| format!("vmm itself {}", size(bytes))));
+    paragraph(out, "memory", " · ", &items);
+}
+
+fn ending(end: End) -> &'static str {
+    match end {
+        End::Shutdown => "powered off",
+        End::Reset => "reset",
+        End::Exit => "ended by its exit port",
+        End::Panic => "panicked",
+        End::TripleFault => "triple fault",
+        End::Timeout => "ended by the timeout",
+        End::Signal => "ended by a signal",
+        End::KvmError => "ended by an error of KVM",
+    }
+}
+
+fn phases(out: &mut String, phases: &[Phase]) {
+    let mut line = |name: &str, cells: [&str; 7]| {
+        let [wall, exits, per_s, returns, halts, idle, rest] = cells;
+        let mut line = String::new();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            line,
+            "{:<26}{wall:>10}{exits:>11}{per_s:>10}{returns:>11}{halts:>8}{idle:>10}{rest:>14}",
+            cut(name, 25)
+        );
+        finish(out, &line);
+    };
+    line("phase", ["wall", "exits", "per s", "returns", "halts", "asleep", "not explained"]);
+    for phase in phases {
+        let exits = &phase.exits;
+        let returns: u64 = exits.userspace.iter().map(|row| row.count).sum();
+        line(
+            &phase.name,
+            [
+                &duration(phase.wall_us.saturating_mul(1000)),
+                &maybe(exits.total),
+                &exits.total.map_or("-".into(), |total| rate(total, phase.wall_us)),
+                &count(returns),
+                &maybe(phase.halts.exits),
+                &phase.halts.wait_ns.map_or("-".into(), duration),
+                &exits.unexplained.map_or("-".into(), signed),
+            ],
+        );
+    }
+}
+
+fn knob(out: &mut String, knob: &Knob) {
+    let got = knob.got.as_deref().unwrap_or("-");
+    prose(out, knob.flag, &format!("asked {} → got {got}", knob.asked));
+    let number = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let evidence: Vec<String> =
+        knob.evidence.iter().map(|(path, value)| format!("{path} {}", number(value))).collect();
+    paragraph(out, "", " · ", &evidence);
+}
+
+fn record(out: &mut String, record: &Record) {
+    let part = if record.part == "-" { String::new() } else { format!(" {}", record.part) };
+    let mut items = vec![format!("{}{part}: {}", record.workload, record.outcome)];
+    if record.ops > 0 {
+        items.push(format!("{} ops", count(record.ops)));
+        items.push(format!("{} each", duration(record.ns / record.ops)));
+    }
+    items.extend(record.values.iter().map(|(name, value)| format!("{name} {}", count(*value))));
+    paragraph(out, "result", " · ", &items);
+}
