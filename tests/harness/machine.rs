@@ -1,0 +1,222 @@
+//! One run of the binary: arguments in; status, output and report out.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::host;
+
+/// A run to be: like `Command`, for `vmm`.
+#[derive(Clone)]
+pub struct Machine {
+    args: Vec<OsString>,
+    limit: Duration,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit status; 128 + n where a signal ended the process itself.
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+    /// The JSON report, where the binary wrote one.
+    pub report: Value,
+    pub wall: Duration,
+}
+
+/// `vmm ARGS…`, to be run.
+pub fn vmm<I: IntoIterator<Item = S>, S: Into<OsString>>(args: I) -> Machine {
+    // In the lab an emulated CPU runs many times slower.
+    let limit = Duration::from_secs(if host::in_lab() { 120 } else { 30 });
+    Machine { args: args.into_iter().map(Into::into).collect(), limit }
+}
+
+impl Machine {
+    /// Adds arguments.
+    pub fn args<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, args: I) -> Machine {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// A run that takes longer than this is killed, and the test fails.
+    pub fn limit(mut self, limit: Duration) -> Machine {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs it to its end, with nothing on standard input.
+    pub fn run(&self) -> Ended {
+        self.spawn().end()
+    }
+
+    /// Runs a Linux guest to its end. The lab's emulated CPU ends one guest in sixty with a spurious
+    /// shutdown, under every monitor: where that came before the guest's first mark, the machine is
+    /// started again, once, and a line says so.
+    pub fn run_linux(&self) -> Ended {
+        let ended = self.run();
+        let spurious = ended.report["guest"]["end"] == "triple-fault" && !ended.marked();
+        if host::in_lab() && spurious {
+            host::note("again", "the guest ended before its first mark");
+            return self.run();
+        }
+        ended
+    }
+
+    /// Starts it. Its report goes to a file of its own; what it says of that kind on stderr stays.
+    pub fn spawn(&self) -> Running {
+        let report = scratch("report.json");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_vmm"))
+            .args(&self.args)
+            .arg("--report")
+            .arg(format!("json:{}", report.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start vmm");
+        let stdout = Gathered::new(child.stdout.take().expect("piped"));
+        let stderr = Gathered::new(child.stderr.take().expect("piped"));
+        let stdin = child.stdin.take();
+        Running { child, stdin, stdout, stderr, report, began: Instant::now(), limit: self.limit }
+    }
+}
+
+/// A run that goes on.
+pub struct Running {
+    child: Child,
+    /// Dropped, it is at its end.
+    pub stdin: Option<ChildStdin>,
+    stdout: Gathered,
+    stderr: Gathered,
+    report: PathBuf,
+    began: Instant,
+    limit: Duration,
+}
+
+impl Running {
+    /// The process, for /proc.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name: `INT`, `TERM`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(sent.expect("run kill").success(), "kill -{name}");
+    }
+
+    /// Waits until the guest's console has shown `text`.
+    pub fn until(&mut self, text: &str) {
+        while !self.stdout.text().contains(text) {
+            let over =
+                self.child.try_wait().expect("wait for vmm").is_some() || self.began.elapsed() > self.limit;
+            if over && !self.stdout.text().contains(text) {
+                let _ = self.child.kill();
+                panic!("no {text:?} on the console:\n{}\n{}", self.stdout.text(), self.stderr.text());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end of it.
+    pub fn end(mut self) -> Ended {
+        self.stdin = None;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait for vmm") {
+                break status;
+            }
+            if self.began.elapsed() > self.limit {
+                let _ = self.child.kill();
+                panic!(
+                    "still running after {:?}:\n{}\n{}",
+                    self.limit,
+                    self.stdout.text(),
+                    self.stderr.text()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let report = std::fs::read(&self.report).ok();
+        let _ = std::fs::remove_file(&self.report);
+        Ended {
+            status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            wall: self.began.elapsed(),
+            stdout: self.stdout.all(),
+            stderr: self.stderr.all(),
+            report: report
+                .map_or(Value::Null, |text| serde_json::from_slice(&text).expect("the report is JSON")),
+        }
+    }
+}
+
+impl Ended {
+    /// Asserts how the guest and the process ended.
+    #[track_caller]
+    pub fn expect(&self, end: &str, status: i32) -> &Ended {
+        assert_eq!(self.status, status, "\n{}\n{}", self.stdout, self.stderr);
+        if !self.report.is_null() {
+            assert_eq!(self.report["guest"]["end"], end, "\n{}\n{}", self.stdout, self.stderr);
+        }
+        self
+    }
+
+    /// Asserts a run that never became a machine: this status, and one line that holds `words`.
+    #[track_caller]
+    pub fn expect_refusal(&self, status: i32, words: &str) -> &Ended {
+        assert_eq!((self.status, self.stdout.as_str()), (status, ""), "{}", self.stderr);
+        assert!(self.stderr.contains(words), "no {words:?} in: {}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// Whether the guest has said how far it had come, at least once.
+    fn marked(&self) -> bool {
+        self.report["phases"].as_array().is_some_and(|phases| phases.len() > 1)
+    }
+}
+
+/// A stream, read as it comes.
+struct Gathered {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Gathered {
+    fn new(mut stream: impl Read + Send + 'static) -> Gathered {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let into = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                into.lock().expect("no panic while held").extend_from_slice(&buffer[..count]);
+            }
+        });
+        Gathered { bytes, reader }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("no panic while held")).into_owned()
+    }
+
+    /// Everything, to the end of the stream.
+    fn all(self) -> String {
+        self.reader.join().expect("the reader does not panic");
+        String::from_utf8_lossy(&self.bytes.lock().expect("no panic while held")).into_owned()
+    }
+}
+
+/// A path for a file of this test alone.
+pub fn scratch(name: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("vmm-test-{}-{number}-{name}", std::process::id()))
+}

@@ -1,0 +1,16 @@
+//! What every test of whole machines shares: run the binary as a user does, judge it by its report.
+//!
+//! - [`host`]     what this machine's /dev/kvm can run; a test that cannot run says so in words
+//! - [`initrd`]   an initramfs of a shell script
+//! - [`kernels`]  Debian's kernels, where `resources/lab/kernels` put them
+//! - [`machine`]  one run of the binary: arguments in; status, output and report out
+//! - [`tiny`]     guests of a few instructions, which run on every kind of host
+
+// Each test binary includes this room and uses its own part of it.
+#![allow(dead_code)]
+
+pub mod host;
+pub mod initrd;
+pub mod kernels;
+pub mod machine;
+pub mod tiny;
