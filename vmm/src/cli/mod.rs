@@ -22,6 +22,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Config;
+use crate::report::Birth;
 use crate::run::session;
 use crate::status::{Failure, Status};
 use crate::workload::native;
@@ -54,9 +55,9 @@ enum Sub {
 }
 
 /// Does what the command line asks, and says in one line on stderr why not.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode {
     let done = parse(args).and_then(|command| match command {
-        Command::Run(config) => session::run(&config),
+        Command::Run(config) => session::run(&config, birth),
         Command::Workload(text) => {
             let status = native::run(&text, &mut std::io::stdout());
             status.map(Status::Guest).map_err(|error| Failure::new(Status::Usage, &error.to_string()))

@@ -6,21 +6,19 @@ use abi::mark::Mark;
 use crate::config::{Config, Knob};
 use crate::kvm::canary::Canary;
 use crate::kvm::stats::Counters;
+use crate::run::end::End;
 use crate::run::ledger::Ledger;
 use crate::run::vcpu::Buses;
 use crate::sys::clock::TickRate;
 
 use super::birth::Birth;
 use super::host::Host;
-use super::model::End;
 
 /// All of them.
 pub struct Facts<'a> {
     pub host: Host,
     pub config: &'a Config,
-    pub end: End,
-    /// The exit status of the program.
-    pub code: u8,
+    pub end: &'a End,
     pub birth: Birth,
     pub rate: TickRate,
     /// Ticks when phase 0 began.
@@ -76,6 +74,8 @@ pub struct MemoryFacts {
     pub coverage: Option<f64>,
     /// Private memory of this process besides the guest's.
     pub vmm_private_bytes: Option<u64>,
+    /// All resident memory of this process besides the guest's.
+    pub vmm_resident_bytes: Option<u64>,
 }
 
 /// What a knob that was set has become.

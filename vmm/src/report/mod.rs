@@ -6,7 +6,8 @@
 //! - [`model`]      the report as data: `vmm.report/1`
 //! - [`build`]      facts → model, from the parts
 //!   [`userspace`] (ledgers → rows), [`kernel`] (KVM's counters, and which to believe),
-//!   [`adds_up`] (what is left over), [`phases`], [`resolved`] (configuration), [`evidence`] (knobs)
+//!   [`adds_up`] (what is left over), [`phases`], [`resolved`] (configuration), [`got`] and
+//!   [`evidence`] (knobs)
 //! - [`text`], [`json`]  the model for people and for programs
 //! - [`write`]      to stderr, to files
 
@@ -15,6 +16,7 @@ pub mod birth;
 mod build;
 pub mod evidence;
 pub mod facts;
+pub mod got;
 pub mod host;
 pub mod json;
 pub mod kernel;
@@ -32,4 +34,4 @@ pub use birth::Birth;
 pub use build::build;
 pub use facts::{Facts, Got, MarkFacts, MemoryFacts, VcpuFacts};
 pub use host::Host;
-pub use model::{End, Report};
+pub use model::Report;

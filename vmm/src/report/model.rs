@@ -29,26 +29,18 @@ pub struct Report {
     pub records: Vec<Record>,
 }
 
+/// Why the machine ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Guest {
-    pub end: End,
-    /// The exit status of the program.
-    pub code: u8,
-}
-
-/// Why the machine ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum End {
-    Shutdown,
-    Reset,
-    Exit,
-    Panic,
-    TripleFault,
-    Timeout,
-    Signal,
-    /// KVM internal error, failed entry, or an exit without an answer.
-    KvmError,
+    /// `shutdown`, `reset`, `exit`, `panic`, `triple-fault`, `timeout`, `signal`, `internal-error`,
+    /// `failed-entry`.
+    pub end: &'static str,
+    /// The guest's own status, the signal, KVM's suberror or the processor's reason.
+    pub code: Option<u64>,
+    /// The exit status of this program.
+    pub status: u8,
+    /// In one line.
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -169,6 +161,7 @@ pub struct Memory {
     pub pages_2m: Option<u64>,
     pub pages_1g: Option<u64>,
     pub vmm_private_bytes: Option<u64>,
+    pub vmm_resident_bytes: Option<u64>,
 }
 
 /// KVM's counters of one vCPU.

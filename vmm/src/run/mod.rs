@@ -10,10 +10,12 @@
 //! - [`console`]    the serial port on this process's stdin and stdout
 //! - [`signals`]    the signals that this process answers
 //! - [`end`]        how a machine ended, in words
+//! - [`afterwards`] what it has left behind, for the report
 //! - [`last_words`] what a dying Linux says on its console
 //! - [`supervise`]  the main thread: it waits, and says why the machine is to end
 
 pub mod affinity;
+pub mod afterwards;
 pub mod console;
 pub mod end;
 pub mod last_words;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::affinity;
+use super::afterwards::{self, Scene};
 use super::console::Wire;
 use super::end;
 use super::last_words::{LastWords, Listener};
@@ -12,13 +13,15 @@ use crate::boot::payload;
 use crate::config::Config;
 use crate::kvm::stats::Statistics;
 use crate::machine::{self, Machine};
+use crate::report::{self, Birth};
 use crate::status::{Failure, Status};
 
 /// Runs the machine of `config`, writes its reports and returns how it ended.
-pub fn run(config: &Config) -> Result<Status, Failure> {
+pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     // What can be wrong with what the user named is found before there is a VM.
     let payload = payload::open(config)?;
     affinity::check(&config.pin)?;
+    report::write::check(&config.reports)?;
     let signals = Signals::take().map_err(machine::Error::Signals)?;
     let wire = Wire::open(&config.console)?;
     let words = LastWords::default();
@@ -48,6 +51,19 @@ pub fn run(config: &Config) -> Result<Status, Failure> {
         eprintln!("{dump}");
     }
     eprintln!("vmm: {}", end.line);
-    let _ = (console, exit_port, ram);
+    if !config.reports.is_empty() {
+        let scene = Scene {
+            config,
+            birth,
+            end: &end,
+            buses: &buses,
+            exit_port: &exit_port,
+            applied: &applied,
+            ram: &ram,
+        };
+        let facts = afterwards::gather(&scene, outcome);
+        report::write::all(&report::build(&facts), &config.reports)?;
+    }
+    let _ = console;
     Ok(end.status)
 }

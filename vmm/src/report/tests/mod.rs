@@ -12,8 +12,10 @@ use crate::config::{Asked, Backing, Boot, Config, Console, Idle, Knob, Memory, P
 use crate::kvm::canary::Canary;
 use crate::kvm::exit::ExitKind;
 use crate::kvm::stats::Counters;
+use crate::run::end::End;
 use crate::run::ledger::{Exit, Ledger};
 use crate::run::vcpu::Buses;
+use crate::status::Status;
 use crate::sys::clock::TickRate;
 
 struct Uart;
@@ -57,6 +59,10 @@ fn config() -> Config {
         verbose: false,
         asked: vec![asked(Knob::HaltPoll, "50000"), asked(Knob::Thp, "on")],
     }
+}
+
+fn end(status: Status, word: &'static str, line: &str) -> End {
+    End { status, word, code: None, line: line.into(), dump: None }
 }
 
 /// Two phases of vCPU 0: a few THR writes and LSR reads, then many writes to a port where nothing is,
@@ -109,6 +115,7 @@ fn counters(scale: u64) -> Counters {
 /// A tick is a nanosecond; phase 0 begins 4 ms after exec.
 fn report() -> Report {
     let (buses, config) = (buses(), config());
+    let end = end(Status::Guest(3), "exit", "the guest ended with status 3");
     let vcpu =
         |ledger, first_entry, cpu_ns| VcpuFacts { ledger, first_entry, cpu_ns, counters: Some(counters(1)) };
     build(&Facts {
@@ -120,8 +127,7 @@ fn report() -> Report {
             cpus: Some(2),
         },
         config: &config,
-        end: End::Exit,
-        code: 3,
+        end: &end,
         birth: Birth::known(0, 500_000),
         rate: TickRate::known(1, 1),
         started: 3_500_000,
@@ -136,10 +142,11 @@ fn report() -> Report {
         counters: Some(counters(2)),
         canary: Canary::saw(&["pages_4k"], &["exits", "io_exits", "irq_window_exits"]),
         memory: MemoryFacts {
-            asked: "256M thp".into(),
+            asked: "256 MiB in transparent huge pages".into(),
             got_bytes: Some(104 << 20),
             coverage: Some(0.98),
             vmm_private_bytes: Some(300 << 10),
+            vmm_resident_bytes: Some(1800 << 10),
         },
         knobs: vec![Got { knob: Knob::HaltPoll, got: "50000 ns".into() }],
         records: "null,items=9 read-only ok ops=9 ns=900 halts=2\nnonsense\n".into(),
@@ -183,11 +190,11 @@ fn json_is_as_agreed() {
 #[test]
 fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() {
     let (buses, config) = (buses(), config());
+    let end = end(Status::Timeout, "timeout", "the time is up");
     let mut facts = Facts {
         host: Host { kvm: "unknown", nested: None, kernel: None, cpu: None, cpus: None },
         config: &config,
-        end: End::Timeout,
-        code: 83,
+        end: &end,
         birth: Birth::known(0, 0),
         rate: TickRate::known(1, 1),
         started: 0,

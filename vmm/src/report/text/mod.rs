@@ -2,13 +2,13 @@
 
 mod exits;
 mod lines;
-mod units;
+pub mod units;
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::model::{End, Knob, Phase, Record, Report};
+use super::model::{Knob, Phase, Record, Report};
 use lines::{cut, finish, paragraph, prose};
 use units::{count, duration, maybe, rate, signed, size};
 
@@ -35,9 +35,9 @@ pub fn render(report: &Report) -> String {
 
 fn summary(out: &mut String, report: &Report) {
     let (host, time, memory, halts) = (&report.host, &report.time, &report.memory, &report.halts);
-    paragraph(out, "guest", " · ", &[format!("{}, status {}", ending(report.guest.end), report.guest.code)]);
+    prose(out, "guest", &format!("{} · status {}", report.guest.why, report.guest.status));
     let mut items = vec![format!("KVM {}", host.kvm)];
-    items.extend((host.nested == Some(true)).then(|| "itself a virtual machine".into()));
+    items.extend((host.nested == Some(true)).then(|| "nested".into()));
     items.extend(host.kernel.as_ref().map(|release| format!("Linux {release}")));
     items.extend(host.cpu.clone());
     items.extend(host.cpus.map(|cpus| format!("{cpus} CPUs")));
@@ -64,21 +64,9 @@ fn summary(out: &mut String, report: &Report) {
     items.extend((!memory.asked.is_empty()).then(|| format!("asked {}", memory.asked)));
     items.extend(memory.got_bytes.map(|bytes| format!("got {}", size(bytes))));
     items.extend(memory.coverage.map(|part| format!("{:.0} % of it in pages as asked", part * 100.0)));
-    items.extend(memory.vmm_private_bytes.map(|bytes| format!("vmm itself {}", size(bytes))));
+    let own = memory.vmm_private_bytes.zip(memory.vmm_resident_bytes);
+    items.extend(own.map(|(private, all)| format!("vmm itself {}, {} private", size(all), size(private))));
     paragraph(out, "memory", " · ", &items);
-}
-
-fn ending(end: End) -> &'static str {
-    match end {
-        End::Shutdown => "powered off",
-        End::Reset => "reset",
-        End::Exit => "ended by its exit port",
-        End::Panic => "panicked",
-        End::TripleFault => "triple fault",
-        End::Timeout => "ended by the timeout",
-        End::Signal => "ended by a signal",
-        End::KvmError => "ended by an error of KVM",
-    }
 }
 
 fn phases(out: &mut String, phases: &[Phase]) {

@@ -1,0 +1,121 @@
+//! What each knob has become, in words: the `got` of `asked → got`.
+
+use crate::config::{Backing, Config, Idle, Knob, Memory};
+use crate::kvm::vm;
+use crate::machine::Applied;
+use crate::machine::memory::MemoryEvidence;
+use crate::run::threads::Usage;
+
+use super::text::units::size;
+
+/// What has come of `knob` on this machine. `usages` is of its vCPU threads, by number.
+pub fn words(
+    knob: Knob,
+    config: &Config,
+    applied: &Applied,
+    usages: &[(u8, Usage)],
+    memory: Option<&MemoryEvidence>,
+) -> String {
+    match knob {
+        Knob::Vcpus => format!("{} threads", usages.len()),
+        Knob::Pin => pins(usages, config),
+        Knob::HaltPoll => halt_poll(config.halt_poll_ns, &applied.halt_poll),
+        Knob::Idle => idle(config.idle, applied.disabled_exits, applied.kvm_features).into(),
+        Knob::Pv => format!("the guest sees {}", features(applied.kvm_features)),
+        Knob::Memory | Knob::Prefault => match memory {
+            Some(memory) => format!("{} resident of {}", size(memory.got_bytes), size(memory.asked.size)),
+            None => "unknown: /proc/self/smaps cannot be read".into(),
+        },
+        Knob::Thp | Knob::Hugepages => match memory {
+            Some(memory) => format!(
+                "{} of {} resident in pages of {}",
+                size(memory.as_asked_bytes),
+                size(memory.got_bytes),
+                size(memory.asked.backing.page_size())
+            ),
+            None => "unknown: /proc/self/smaps cannot be read".into(),
+        },
+    }
+}
+
+/// Size and backing of guest memory.
+pub fn memory(asked: &Memory) -> String {
+    let backing = match asked.backing {
+        Backing::Small => "4 KiB pages",
+        Backing::Thp => "transparent huge pages",
+        Backing::Huge2M => "2 MiB pages of the pool",
+        Backing::Huge1G => "1 GiB pages of the pool",
+    };
+    let prefault = if asked.prefault { ", prefaulted" } else { "" };
+    format!("{} in {backing}{prefault}", size(asked.size))
+}
+
+fn pins(usages: &[(u8, Usage)], config: &Config) -> String {
+    let pinned = usages.iter().filter(|(id, _)| config.pin.vcpus.iter().any(|(vcpu, _)| vcpu == id));
+    let one = |(id, usage): &(u8, Usage)| {
+        let cpus: Vec<String> = usage.allowed.iter().map(usize::to_string).collect();
+        let moves = usage.migrations.map_or(String::new(), |n| format!(", moved {n} times"));
+        format!("vCPU {id} on {}{moves}", cpus.join(" "))
+    };
+    pinned.map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn halt_poll(asked: Option<u32>, applied: &Result<(), vm::Error>) -> String {
+    match (asked, applied) {
+        (_, Err(error)) => error.to_string(),
+        (Some(ns), Ok(())) => format!("{ns} ns"),
+        (None, Ok(())) => "the host's own".into(),
+    }
+}
+
+fn idle(asked: Idle, disabled: u64, kvm_features: u32) -> &'static str {
+    use kvm_bindings::{KVM_X86_DISABLE_EXITS_HLT as HLT, KVM_X86_DISABLE_EXITS_MWAIT as MWAIT};
+    /// KVM_FEATURE_POLL_CONTROL: the guest may ask the host not to poll as well.
+    const POLL_CONTROL: u32 = 12;
+    let (hlt, mwait) = (disabled & u64::from(HLT) != 0, disabled & u64::from(MWAIT) != 0);
+    match asked {
+        Idle::Halt => "HLT exits",
+        Idle::GuestPoll if kvm_features >> POLL_CONTROL & 1 != 0 => {
+            "the guest may poll, and stop the host from it"
+        }
+        Idle::GuestPoll => "the guest may poll, this KVM lets it not stop the host's own",
+        Idle::Native if hlt && mwait => "HLT and MWAIT don't exit",
+        Idle::Native if hlt => "HLT doesn't exit, MWAIT does",
+        Idle::Native if mwait => "MWAIT doesn't exit, HLT does",
+        Idle::Native => "nothing: this KVM cannot let HLT and MWAIT go",
+    }
+}
+
+/// CPUID 0x40000001, EAX (KVM cpuid.rst), in the words of `--pv`.
+fn features(eax: u32) -> String {
+    const BITS: [(u32, &str); 6] =
+        [(11, "ipi"), (6, "eoi"), (9, "tlb"), (13, "yield"), (5, "steal"), (7, "unhalt")];
+    let shown: Vec<&str> =
+        BITS.iter().filter(|(bit, _)| eax >> bit & 1 != 0).map(|(_, name)| *name).collect();
+    if shown.is_empty() { "none of them".into() } else { shown.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_says_what_kvm_let_go() {
+        assert_eq!(idle(Idle::Native, 0, 0), "nothing: this KVM cannot let HLT and MWAIT go");
+        assert_eq!(idle(Idle::Native, 3, 0), "HLT and MWAIT don't exit");
+        assert_eq!(idle(Idle::Halt, 0, 0), "HLT exits");
+    }
+
+    #[test]
+    fn features_by_the_words_of_the_flag() {
+        assert_eq!(features(1 << 11 | 1 << 5 | 1), "ipi, steal");
+        assert_eq!(features(0), "none of them");
+    }
+
+    #[test]
+    fn a_refused_knob_says_why() {
+        let refused = Err(vm::Error::Lacks("KVM_CAP_HALT_POLL"));
+        assert!(halt_poll(Some(5), &refused).contains("KVM_CAP_HALT_POLL"));
+        assert_eq!(halt_poll(Some(5), &Ok(())), "5 ns");
+    }
+}

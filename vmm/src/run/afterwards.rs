@@ -1,0 +1,86 @@
+//! What the run of a machine has left behind, gathered for its report.
+
+use std::sync::{Mutex, PoisonError};
+
+use devices::exit_port::ExitPort;
+use kvm_ioctls::Kvm;
+
+use super::end::End;
+use super::machine::{Finished, Outcome};
+use super::phases::Boundary;
+use super::vcpu::Buses;
+use crate::config::Config;
+use crate::kvm::canary::Canary;
+use crate::kvm::class::Class;
+use crate::kvm::stats::{Counters, Snapshot};
+use crate::machine::Applied;
+use crate::machine::memory::GuestRam;
+use crate::report::{Birth, Facts, Got, Host, MarkFacts, MemoryFacts, VcpuFacts, got};
+use crate::sys::clock::now_ns;
+
+/// What the report is about, besides the outcome itself.
+pub struct Scene<'a> {
+    pub config: &'a Config,
+    pub birth: Birth,
+    pub end: &'a End,
+    pub buses: &'a Buses,
+    pub exit_port: &'a Mutex<ExitPort>,
+    pub applied: &'a Applied,
+    pub ram: &'a GuestRam,
+}
+
+/// Asks /proc and runs the canary: some milliseconds, after the guest has ended.
+pub fn gather<'a>(scene: &Scene<'a>, outcome: Outcome) -> Facts<'a> {
+    // First, while nothing of the report itself is in memory.
+    let memory = scene.ram.evidence().ok();
+    let process_cpu_ns = now_ns(libc::CLOCK_PROCESS_CPUTIME_ID);
+    let rate = scene.birth.rate();
+    let class = Class::detect();
+    let canary = Kvm::new().map(|kvm| Canary::run(&kvm, class)).unwrap_or_default();
+    let statistics = outcome.statistics.as_deref();
+    let named = |snapshot: &Snapshot| statistics?.counters(snapshot);
+    let usages: Vec<_> = outcome.vcpus.iter().map(|one| (one.stopped.id, one.usage.clone())).collect();
+    let knobs = scene.config.asked.iter().map(|asked| Got {
+        knob: asked.knob,
+        got: got::words(asked.knob, scene.config, scene.applied, &usages, memory.as_ref()),
+    });
+    let mark = |boundary: Boundary| MarkFacts {
+        mark: boundary.mark,
+        at: boundary.at,
+        counters: boundary.stats.as_ref().and_then(named),
+    };
+    let records = scene.exit_port.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    Facts {
+        host: Host::detect(class),
+        config: scene.config,
+        end: scene.end,
+        birth: scene.birth,
+        rate,
+        started: outcome.span.0,
+        ended: outcome.span.1,
+        process_cpu_ns,
+        knobs: knobs.collect(),
+        counters: outcome.stats.as_ref().and_then(named),
+        marks: outcome.boundaries.into_iter().map(mark).collect(),
+        vcpus: outcome.vcpus.into_iter().map(|one| vcpu(one, |id| statistics?.of_vcpu(id))).collect(),
+        buses: scene.buses,
+        canary,
+        memory: MemoryFacts {
+            asked: got::memory(&scene.config.memory),
+            got_bytes: memory.as_ref().map(|memory| memory.got_bytes),
+            coverage: memory.as_ref().and_then(|memory| memory.coverage()),
+            vmm_private_bytes: memory.as_ref().map(|memory| memory.vmm_private_bytes),
+            vmm_resident_bytes: memory.as_ref().map(|memory| memory.vmm_resident_bytes),
+        },
+        records: records.text,
+    }
+}
+
+fn vcpu(one: Finished, counters: impl Fn(usize) -> Option<Counters>) -> VcpuFacts {
+    VcpuFacts {
+        counters: counters(one.stopped.id.into()),
+        ledger: one.stopped.ledger,
+        first_entry: one.stopped.first_entry,
+        cpu_ns: one.usage.cpu_ns,
+    }
+}
