@@ -85,6 +85,8 @@ fn set_up(boot_page: usize) {
     };
     // Ours always says how fast the counter runs.
     MACHINE.ours.store(boot.tsc_khz != 0, Ordering::Relaxed);
+    // The gate first: by it ring 0 is asked which APIC there is.
+    interrupts::fill();
     apic::choose(boot.ring0);
     interrupts::fill();
     let khz = if boot.tsc_khz == 0 { apic::measure_tsc_khz() } else { boot.tsc_khz };

@@ -1,7 +1,6 @@
 //! The local APIC: xAPIC where ring 0 is interpreted (its page is mapped, so ring 3 drives it
 //! without a gate), x2APIC where the CPU has it and ring 0 is native.
 
-use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::boot_info::Ring0;
@@ -32,13 +31,13 @@ const TIMER_DIVIDE_BY_1: u32 = 0b1011;
 static X2APIC: AtomicBool = AtomicBool::new(false);
 static TSC_DEADLINE: AtomicBool = AtomicBool::new(false);
 
-/// Chooses the modes; called once, before the interrupt table is filled. Where ring 0 is
-/// interpreted, CPUID in ring 3 shows the outer machine's CPU; that host is known to have both.
+/// Chooses the modes, once, before any CPU starts its APIC. x2APIC is for hosts whose ring 0 is
+/// native, unless the CPU came up in it.
 pub fn choose(ring0: Ring0) {
-    let features = __cpuid(1).ecx;
-    let native = ring0 == Ring0::Native;
-    X2APIC.store(native && features & 1 << 21 != 0, Ordering::Relaxed);
-    TSC_DEADLINE.store(!native || features & 1 << 24 != 0, Ordering::Relaxed);
+    let features = gate::cpuid(1).ecx;
+    let on = gate::rdmsr(APIC_BASE) & X2APIC_ON != 0;
+    X2APIC.store(on || ring0 == Ring0::Native && features & 1 << 21 != 0, Ordering::Relaxed);
+    TSC_DEADLINE.store(features & 1 << 24 != 0, Ordering::Relaxed);
 }
 
 pub fn is_x2apic() -> bool {
@@ -48,13 +47,9 @@ pub fn is_x2apic() -> bool {
 /// Turns this CPU's APIC on, its timer in TSC-deadline mode.
 pub fn start() {
     if is_x2apic() {
+        let base = gate::rdmsr(APIC_BASE);
         // SAFETY: the same APIC by other addresses.
-        unsafe {
-            gate::wrmsr(
-                APIC_BASE,
-                XAPIC as u64 | X2APIC_ON | 1 << 11 | u64::from(super::cpu::index() == 0) << 8,
-            )
-        };
+        unsafe { gate::wrmsr(APIC_BASE, base | X2APIC_ON) };
     }
     write(SPURIOUS, 0x1ff);
     if TSC_DEADLINE.load(Ordering::Relaxed) {
@@ -114,10 +109,13 @@ pub fn end_of_interrupt() {
     write(EOI, 0);
 }
 
-/// Reads by the xAPIC's page alone: before `start` turns x2APIC on.
 fn read(register: usize) -> u32 {
-    // SAFETY: identity-mapped, present since reset, not memory of ours.
-    unsafe { ((XAPIC + register) as *const u32).read_volatile() }
+    if is_x2apic() {
+        gate::rdmsr(0x800 + (register as u32 >> 4)) as u32
+    } else {
+        // SAFETY: identity-mapped, present since reset, not memory of ours.
+        unsafe { ((XAPIC + register) as *const u32).read_volatile() }
+    }
 }
 
 fn write(register: usize, value: u32) {

@@ -4,6 +4,7 @@
 //! ring 3). What happens behind it is short, because there each instruction costs half a
 //! microsecond. The same gate works from ring 0, for workloads that run there.
 
+use core::arch::x86_64::{__cpuid, CpuidResult};
 use core::arch::{asm, global_asm};
 use core::sync::atomic::AtomicU32;
 
@@ -117,4 +118,32 @@ pub fn set_ring(ring: u8) {
     let (code, stack) = if ring == 0 { (KERNEL_CODE, KERNEL_CODE + 8) } else { (USER_CODE, USER_CODE - 8) };
     // SAFETY: all memory is accessible from both rings, so only what is permitted changes.
     unsafe { asm!("int3", inout("eax") 3 => _, in("rdi") u64::from(code), in("rsi") u64::from(stack)) };
+}
+
+/// Reads a model-specific register.
+pub fn rdmsr(msr: u32) -> u64 {
+    extern "C" fn read(answer: usize) {
+        let answer = answer as *mut (u32, u64);
+        let (low, high): (u32, u32);
+        // SAFETY: the caller's variable, who waits; the register is one that this CPU has.
+        unsafe {
+            asm!("rdmsr", in("ecx") (*answer).0, out("eax") low, out("edx") high, options(nostack));
+            (*answer).1 = u64::from(high) << 32 | u64::from(low);
+        }
+    }
+    let mut answer = (msr, 0);
+    in_ring0(read, (&raw mut answer) as usize);
+    answer.1
+}
+
+/// What the CPU says in ring 0: under kvm_pvm, ring 3 hears the outer machine's answer.
+pub fn cpuid(leaf: u32) -> CpuidResult {
+    extern "C" fn read(answer: usize) {
+        let answer = answer as *mut (u32, CpuidResult);
+        // SAFETY: the caller's variable, who waits.
+        unsafe { (*answer).1 = __cpuid((*answer).0) };
+    }
+    let mut answer = (leaf, CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 });
+    in_ring0(read, (&raw mut answer) as usize);
+    answer.1
 }

@@ -104,7 +104,8 @@ unsafe extern "C" {
     static restart: u8;
 }
 
-/// Fills the table; its address is known to the CPUs since their first instructions.
+/// Fills the table, for the kind of APIC in use; its address is known to the CPUs since their first
+/// instructions.
 pub fn fill() {
     let interrupt =
         if apic::is_x2apic() { &raw const gate::interrupt_x2apic } else { &raw const gate::interrupt_xapic };
