@@ -1,6 +1,8 @@
 //! The kernel command line: the user's words first, then what the machine adds, each only where the
 //! user has not said it already.
 
+use crate::config::Boot;
+
 /// What is appended to the user's command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cmdline {
@@ -14,6 +16,12 @@ pub struct Cmdline {
 impl Cmdline {
     pub fn new(user: &str) -> Cmdline {
         Cmdline { words: user.split_whitespace().map(str::to_owned).collect(), ..Cmdline::default() }
+    }
+
+    /// The built-in kernel's: the user's words and the workloads, in order.
+    pub fn with_workloads(boot: &Boot) -> Cmdline {
+        let workloads = boot.workloads.iter().map(|workload| format!("workload={workload}"));
+        Cmdline { added: workloads.collect(), ..Cmdline::new(&boot.cmdline) }
     }
 
     /// Appends `word` unless the user has given its key (what is before `=`).

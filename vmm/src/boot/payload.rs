@@ -10,7 +10,7 @@ use super::cmdline::{self, Cmdline};
 use super::image::Image;
 use super::initramfs::{self, Initramfs};
 use super::state::Entry;
-use super::{linux, load, modules, pvh};
+use super::{builtin, linux, load, modules, pvh};
 use crate::config::input::{self, InputError};
 use crate::config::{Config, Idle};
 use crate::status::{Fatal, Status};
@@ -29,8 +29,8 @@ pub enum Error {
     Initrd(PathBuf, std::io::Error),
     #[error(transparent)]
     Open(#[from] InputError),
-    #[error("no kernel: name one by --kernel")]
-    None,
+    #[error(transparent)]
+    Builtin(#[from] builtin::Error),
     #[error("command line of {len} bytes; this kernel takes at most {max}")]
     CmdlineTooLong { len: usize, max: usize },
     #[error("write boot data to guest memory: {0}")]
@@ -41,18 +41,25 @@ impl Fatal for Error {
     fn status(&self) -> Status {
         match self {
             Error::CmdlineTooLong { .. } => Status::Usage,
+            Error::Builtin(_) => Status::Usage,
             _ => Status::Image,
         }
     }
 }
 
+/// What a machine runs.
+pub enum Payload {
+    Builtin,
+    File(Box<Files>),
+}
+
 /// A kernel file and what goes with it, opened.
-pub struct Payload {
+pub struct Files {
     path: PathBuf,
     kernel: (File, Image),
     initrd: Option<Initrd>,
     /// What was looked for and not found, though the guest may do without.
-    pub notes: Vec<String>,
+    notes: Vec<String>,
 }
 
 enum Initrd {
@@ -79,7 +86,7 @@ const USEFUL: [&str; 1] = ["pvpanic-mmio"];
 
 /// Opens what `config` names.
 pub fn open(config: &Config) -> Result<Payload, Error> {
-    let path = config.boot.kernel.as_deref().ok_or(Error::None)?;
+    let Some(path) = config.boot.kernel.as_deref() else { return Ok(Payload::Builtin) };
     let kernel = load::open(path)?;
     let mut notes = Vec::new();
     let initrd = match &config.boot.initrd {
@@ -101,7 +108,7 @@ pub fn open(config: &Config) -> Result<Payload, Error> {
         }
         None => None,
     };
-    Ok(Payload { path: path.into(), kernel, initrd, notes })
+    Ok(Payload::File(Box::new(Files { path: path.into(), kernel, initrd, notes })))
 }
 
 fn is_linux(image: &Image) -> bool {
@@ -112,8 +119,30 @@ fn is_linux(image: &Image) -> bool {
 }
 
 impl Payload {
+    /// What was looked for and not found, though the guest may do without.
+    pub fn notes(&self) -> &[String] {
+        match self {
+            Payload::Builtin => &[],
+            Payload::File(files) => &files.notes,
+        }
+    }
+
     /// Copies everything into guest memory.
     pub fn load(self, memory: &GuestMemoryMmap, with: &Context) -> Result<Loaded, Error> {
+        match self {
+            Payload::Builtin => {
+                let rip = builtin::load(memory, with.config.memory.size)?;
+                let cmdline = Cmdline::with_workloads(&with.config.boot);
+                Ok(Loaded { entry: Entry::Builtin { rip, vcpu: 0, xapic: false }, cmdline })
+            }
+            Payload::File(files) => files.load(memory, with),
+        }
+    }
+}
+
+impl Files {
+    /// Copies everything into guest memory.
+    fn load(self, memory: &GuestMemoryMmap, with: &Context) -> Result<Loaded, Error> {
         let config = with.config;
         let linux = is_linux(&self.kernel.1);
         let memory_size = config.memory.size;

@@ -3,7 +3,7 @@
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
-use super::layout;
+use super::{builtin, layout};
 
 /// How the boot CPU is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +12,9 @@ pub enum Entry {
     Linux64 { rip: u64 },
     /// 32-bit protected mode, paging off, EBX = start info (Xen docs, misc/pvh).
     Pvh { eip: u32 },
-    /// 64-bit long mode as for Linux, RDI = `abi` boot information.
-    Builtin { rip: u64, rdi: u64, rsp: u64 },
+    /// As `abi::boot_info` says, every vCPU at once; where ring 0 is interpreted, the local APIC stays
+    /// an xAPIC, whose page ring 3 drives without a gate.
+    Builtin { rip: u64, vcpu: u8, xapic: bool },
 }
 
 /// IA32_APIC_BASE (SDM vol. 3, 11.4.4): enable, x2APIC, and this is the boot CPU.
@@ -35,8 +36,11 @@ const CODE_32: u64 = 0x00cf_9b00_0000_ffff;
 const DATA: u64 = 0x00cf_9300_0000_ffff;
 const TSS: u64 = 0x0000_8b00_0000_0067;
 
-/// Writes the GDT and identity page tables for the first 4 GiB.
+/// Writes the GDT and identity page tables for the first 4 GiB. The built-in kernel brings its own.
 pub fn write_tables(memory: &GuestMemoryMmap, entry: Entry) -> Result<(), GuestMemoryError> {
+    if let Entry::Builtin { .. } = entry {
+        return Ok(());
+    }
     let mut gdt = GDT;
     if let Entry::Pvh { .. } = entry {
         gdt[2] = CODE_32;
@@ -81,6 +85,12 @@ pub fn boot_sregs(mut sregs: kvm_sregs, entry: Entry) -> kvm_sregs {
         sregs.cr4 = CR4_PAE;
         sregs.efer = EFER_LME | EFER_LMA;
     }
+    if let Entry::Builtin { xapic, .. } = entry {
+        (sregs.cr0, sregs.cr4, sregs.efer) = (builtin::CR0, builtin::CR4, builtin::EFER);
+        if xapic {
+            sregs.apic_base &= !APIC_X2;
+        }
+    }
     sregs
 }
 
@@ -102,7 +112,9 @@ pub fn boot_regs(entry: Entry) -> kvm_regs {
     match entry {
         Entry::Linux64 { rip } => kvm_regs { rip, rsi: layout::ZERO_PAGE, ..regs },
         Entry::Pvh { eip } => kvm_regs { rip: eip.into(), rbx: layout::PVH_START_INFO, ..regs },
-        Entry::Builtin { rip, rdi, rsp } => kvm_regs { rip, rdi, rsp, ..regs },
+        Entry::Builtin { rip, vcpu, .. } => {
+            kvm_regs { rip, rdi: layout::ZERO_PAGE, rsi: vcpu.into(), ..regs }
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! A vCPU: what it is given before it runs, one entry into the guest, and what it looked like when it
 //! failed.
 
-use kvm_bindings::{CpuId, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_bindings::{
+    CpuId, KVM_MP_STATE_RUNNABLE, Msrs, kvm_cpuid_entry2, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs,
+};
 use kvm_ioctls::VcpuFd;
 
 use super::exit::Exit;
@@ -47,8 +49,10 @@ impl Vcpu {
         Ok(vcpu)
     }
 
-    /// Makes this the CPU that starts at `entry`; the others wait for INIT and SIPI.
+    /// Makes this a CPU that starts at `entry`; others wait for INIT and SIPI.
     pub fn set_entry(&self, entry: Entry) -> Result<(), Error> {
+        let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
+        self.fd.set_mp_state(runnable).map_err(self.doing("let it run"))?;
         let sregs = self.fd.get_sregs().map_err(self.doing("read registers"))?;
         self.fd.set_sregs(&state::boot_sregs(sregs, entry)).map_err(self.doing("set control registers"))?;
         self.fd.set_regs(&state::boot_regs(entry)).map_err(self.doing("set registers"))

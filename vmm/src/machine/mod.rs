@@ -3,6 +3,7 @@
 mod error;
 mod interrupts;
 pub mod memory;
+mod start;
 
 use std::sync::{Arc, Mutex};
 
@@ -92,7 +93,7 @@ pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> 
         cpuid::number(&mut leaves, id);
         vcpus.push(Vcpu::create(&vm, id, &leaves)?);
     }
-    vcpus[0].set_entry(loaded.entry)?;
+    start::at_entry(&vcpus, ram.mem(), config, &loaded, false)?;
 
     // Devices.
     let mut buses = Buses::default();
