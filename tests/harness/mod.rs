@@ -4,6 +4,7 @@
 //! - [`initrd`]   an initramfs of a shell script
 //! - [`kernels`]  Debian's kernels, where `resources/lab/kernels` put them
 //! - [`machine`]  one run of the binary: arguments in; status, output and report out
+//! - [`terminal`] a user at a terminal
 //! - [`tiny`]     guests of a few instructions, which run on every kind of host
 
 // Each test binary includes this room and uses its own part of it.
@@ -13,4 +14,5 @@ pub mod host;
 pub mod initrd;
 pub mod kernels;
 pub mod machine;
+pub mod terminal;
 pub mod tiny;
