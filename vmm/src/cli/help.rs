@@ -55,3 +55,31 @@ fn keys(text: &mut String, keys: &[workload::Key]) {
         _ = writeln!(text, "    {}={}  {}; {}", key.name, key.default, key.about, key.kind);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_knob_has_its_evidence_and_its_place_in_the_help() {
+        let command = Cli::command();
+        let knobs = command
+            .get_arguments()
+            .filter(|arg| arg.get_help_heading().is_some_and(|heading| heading.ends_with("knobs")))
+            .filter_map(clap::Arg::get_long);
+        let named: Vec<&str> = Knob::ALL.iter().map(|knob| knob.flag()).collect();
+        assert_eq!(knobs.collect::<Vec<_>>(), named);
+        assert!(Knob::ALL.iter().all(|knob| !knob.evidence().is_empty()));
+    }
+
+    #[test]
+    fn a_line_of_help_says_where_its_knob_shows() {
+        let help = text(Cli::command(), &["vmm".into(), "--help".into()]);
+        // Lines are broken where the terminal ends.
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words.matches("[shows in").count(), Knob::ALL.len(), "{help}");
+    }
+}
