@@ -65,30 +65,16 @@ impl Mapping {
         self.addr as usize
     }
 
-    pub fn size(&self) -> usize {
-        self.len
-    }
-
     /// madvise(2) on all of it; advice that touches no content.
     pub fn advise(&self, advice: Advice) -> io::Result<()> {
         // SAFETY: the memory is ours, and none of these takes a page away or changes what it holds.
         checked(unsafe { libc::madvise(self.addr, self.len, advice as libc::c_int) }.into()).map(drop)
     }
 
-    /// Has the kernel provide the pages of `len` bytes from `offset` on, zeroed. EINVAL: a kernel
-    /// before 5.14.
-    pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
-        let (addr, len) = self.part(offset, len);
-        // SAFETY: the part lies in our memory; populating changes nothing that it holds.
-        checked(unsafe { libc::madvise(addr, len, libc::MADV_POPULATE_WRITE) }.into()).map(drop)
-    }
-
-    /// The same by hand, on any kernel: writes a zero into each page that nobody has written to yet.
-    pub fn touch(&mut self, page: usize) {
-        for offset in (0..self.len).step_by(page) {
-            // SAFETY: the offset lies in our memory, which nobody else can reach before it is a region.
-            unsafe { ptr::write_volatile(self.addr.cast::<u8>().add(offset), 0) };
-        }
+    /// Has the kernel provide every page, zeroed. EINVAL: a kernel before 5.14.
+    pub fn populate(&self) -> io::Result<()> {
+        // SAFETY: the memory is ours; populating changes nothing that it holds.
+        checked(unsafe { libc::madvise(self.addr, self.len, libc::MADV_POPULATE_WRITE) }.into()).map(drop)
     }
 
     /// The memory, for this process's own use.
@@ -103,11 +89,6 @@ impl Mapping {
         let region = unsafe { MmapRegion::build_raw(self.addr.cast(), self.len, ACCESS, self.flags) };
         std::mem::forget(self);
         region
-    }
-
-    fn part(&self, offset: usize, len: usize) -> (*mut libc::c_void, usize) {
-        let offset = offset.min(self.len);
-        (self.addr.wrapping_byte_add(offset), len.min(self.len - offset))
     }
 }
 
