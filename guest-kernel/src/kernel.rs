@@ -9,6 +9,7 @@ use abi::mark::Mark;
 use abi::port;
 use abi::record::{Outcome, Record};
 use abi::workload::Spec;
+use workloads::platform::Unavailable;
 
 use crate::arch::cpu::CPUS;
 use crate::arch::memory::Late;
@@ -165,6 +166,11 @@ fn run(spec: &Spec<'_>) {
         "exit" => exit(spec.number("status") as u8),
         "ready" => exit(0),
         "fault" => probe::fault(spec),
+        "probe" => {
+            if let Err(Unavailable(why)) = probe::run(spec, &mut record) {
+                record(&Record::without(spec.text(), Outcome::Unavailable(why)));
+            }
+        }
         _ => workloads::run(&Kernel, spec, &mut record),
     }
 }

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use abi::workload::Spec;
 use workloads::platform::{Datagrams, Disk, Gate, NullFile, Peer, Platform, Unavailable};
 
+use crate::arch::cpu::CPUS;
 use crate::arch::syscall::{self, READ, WRITE};
 use crate::arch::{cpu, gate, memory as physical, thread};
 use crate::file;
@@ -17,6 +18,14 @@ pub struct Kernel;
 static JOB: thread::Job = thread::Job::none();
 /// The ring in which they do it.
 static RING: AtomicU8 = AtomicU8::new(3);
+
+/// Interrupts taken before the workload.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+/// Interrupts that all CPUs have taken.
+fn interrupts() -> u32 {
+    (0..CPUS).fold(0, |sum, cpu| sum.wrapping_add(cpu::interrupts(cpu)))
+}
 
 /// A thread's part of the job.
 fn part(number: usize) -> ! {
@@ -42,6 +51,7 @@ impl Platform for Kernel {
         RING.store(ring, Ordering::Relaxed);
         gate::set_ring(ring);
         MACHINE.scheduler.prepare(spec.idle());
+        TAKEN.store(interrupts(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -112,6 +122,7 @@ impl Platform for Kernel {
 
     fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
         MACHINE.scheduler.counters(each);
+        each("interrupts", u64::from(interrupts().wrapping_sub(TAKEN.load(Ordering::Relaxed))));
     }
 }
 

@@ -1,8 +1,125 @@
 //! One mechanism, many times; and exceptions on purpose.
 
-use abi::workload::Spec;
+use core::hint::{black_box, spin_loop};
+use core::slice;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::arch::exceptions;
+use abi::histogram::Histogram;
+use abi::port;
+use abi::record::Record;
+use abi::workload::Spec;
+use workloads::Results;
+use workloads::platform::{Platform, Unavailable};
+use workloads::sys::pieces::Pieces;
+
+use crate::arch::{apic, cpu, exceptions, gate, io, memory as physical};
+use crate::kernel::MACHINE;
+use crate::platform::Kernel;
+
+/// Where no device is (the HPET's place on a PC): reads as ones, by an exit to the monitor.
+const NO_DEVICE: usize = 0xfed0_0000;
+const PAGE: usize = 4096;
+/// How long a CPU that was woken is left alone, so that it halts again.
+const SLUMBER_NS: u64 = 20_000;
+/// The word that lets a halt pass at once.
+static NO_HALT: AtomicU32 = AtomicU32::new(1);
+static HALT: AtomicU32 = AtomicU32::new(0);
+
+/// Runs the probe that `spec` names: each of `items` by itself on the clock.
+pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
+    Kernel.prepare(spec)?;
+    let items = spec.number("items");
+    let mut times = Histogram::new();
+    let mut each = |deed: &mut dyn FnMut()| {
+        for _ in 0..items {
+            let start = Kernel.now();
+            deed();
+            times.record(Kernel.now() - start);
+        }
+    };
+    match spec.word("what") {
+        // Where ring 0 is interpreted, CPUID leaves the guest only from there.
+        "cpuid" => each(&mut || {
+            black_box(gate::cpuid(0));
+        }),
+        "pio" => each(&mut || {
+            black_box(io::read(port::PVPANIC));
+        }),
+        "mmio" => each(&mut || {
+            black_box(physical::load(NO_DEVICE));
+        }),
+        "gate" => each(&mut || gate::halt_unless(&NO_HALT)),
+        "hlt" => each(&mut || apic::halt_for(1, 1, &HALT)),
+        "timer" => each(&mut || MACHINE.scheduler.sleep_until(Kernel.now() + 100_000)),
+        "ipi-self" => each(&mut || {
+            let before = cpu::interrupts(cpu::index());
+            apic::wake(cpu::index());
+            while cpu::interrupts(cpu::index()) == before {
+                spin_loop();
+            }
+        }),
+        "ipi-spin" => times = other_cpu(items, false)?,
+        "ipi-halt" => times = other_cpu(items, true)?,
+        _ => times = touch(items)?,
+    }
+    let record = Record::new(spec.text(), "-", times.count(), times.total());
+    let mut record =
+        record.with("p50_ns", times.p50()).with("p99_ns", times.p99()).with("max_ns", times.max());
+    Kernel.counters(&mut |name, value| record = record.with(name, value));
+    results(&record);
+    Ok(())
+}
+
+/// Interrupts CPU 1, which spins or has halted, until it has taken the interrupt.
+fn other_cpu(items: u64, halted: bool) -> Result<Histogram, Unavailable> {
+    if Kernel.cpus() < 2 {
+        return Err(Unavailable("needs-two-cpus"));
+    }
+    let mut times = Histogram::new();
+    let cell = Pieces::new(slice::from_mut(&mut times), 1, 1);
+    // Also the word that keeps CPU 1 from halting.
+    let done = AtomicU32::new(0);
+    Kernel.run(2, &|thread| match thread {
+        0 => {
+            let Some(mut times) = cell.hold(0) else { return };
+            for _ in 0..items {
+                // The halted one was woken by the last round: it gets time to fall asleep again.
+                let rest = Kernel.now() + if halted { SLUMBER_NS } else { 0 };
+                while Kernel.now() < rest {
+                    spin_loop();
+                }
+                let (before, start) = (cpu::interrupts(1), Kernel.now());
+                apic::wake(1);
+                while cpu::interrupts(1) == before {
+                    spin_loop();
+                }
+                times[0].record(Kernel.now() - start);
+            }
+            done.store(1, Ordering::SeqCst);
+            apic::wake(1);
+        }
+        _ => {
+            while done.load(Ordering::SeqCst) == 0 {
+                if halted { gate::halt_unless(&done) } else { spin_loop() }
+            }
+        }
+    })?;
+    Ok(times)
+}
+
+/// Writes to each of `items` pages that nobody has touched yet: those at the end of memory.
+fn touch(items: u64) -> Result<Histogram, Unavailable> {
+    let whole = MACHINE.memory.largest() / PAGE * PAGE - 2 * PAGE;
+    let mut loan = MACHINE.memory.take(whole, PAGE).ok_or(Unavailable("too-little-memory"))?;
+    let mut times = Histogram::new();
+    for page in physical::bytes(&mut loan).chunks_exact_mut(PAGE).rev().take(items as usize) {
+        let start = Kernel.now();
+        page[0] = black_box(1);
+        times.record(Kernel.now() - start);
+    }
+    MACHINE.memory.give_back(loan);
+    Ok(times)
+}
 
 /// An exception: the workload ends here.
 pub fn fault(spec: &Spec<'_>) {

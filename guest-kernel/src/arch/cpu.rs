@@ -17,6 +17,8 @@ pub const USER_CODE: u16 = 0x28 | 3;
 pub const AREA: usize = 0x4000;
 const SAVED_RSP: usize = 0x40;
 const INDEX: usize = 0x48;
+/// Interrupts taken: 32 bits.
+pub const INTERRUPTS: usize = 0x50;
 const TASK: usize = 0x80;
 /// I/O permission bitmap: ports 0 to 0xfff, all allowed.
 const BITMAP: usize = 512;
@@ -111,6 +113,13 @@ pub fn index() -> usize {
         asm!("mov {}, gs:[{}]", out(reg) index, const INDEX, options(nostack, readonly, preserves_flags))
     };
     index
+}
+
+/// Interrupts that `cpu` has taken, modulo 2^32.
+pub fn interrupts(cpu: usize) -> u32 {
+    let area = (&raw const CPU_AREAS).cast::<u8>();
+    // SAFETY: inside the areas; only that CPU's handlers write it.
+    unsafe { area.add(cpu.min(CPUS - 1) * AREA + INTERRUPTS).cast::<u32>().read_volatile() }
 }
 
 /// Top of the stack on which `cpu` idles, and on which it came into ring 3.

@@ -8,7 +8,7 @@ use core::arch::x86_64::{__cpuid, CpuidResult};
 use core::arch::{asm, global_asm};
 use core::sync::atomic::AtomicU32;
 
-use super::cpu::{self, KERNEL_CODE, USER_CODE};
+use super::cpu::{self, INTERRUPTS, KERNEL_CODE, USER_CODE};
 
 // EAX says what to do; other registers are the operation's. An interrupt gate: IF is clear.
 global_asm!(
@@ -43,9 +43,10 @@ global_asm!(
     "5:  mov [rsp + 8], rdi",
     "    mov [rsp + 32], rsi",
     "    iretq",
-    // An interrupt's only work is to end a HLT: acknowledge and return. One for each kind of APIC.
+    // An interrupt's only work is to end a HLT: count, acknowledge, return. One for each kind of APIC.
     ".balign 16",
     "interrupt_xapic:",
+    "    inc dword ptr gs:[{interrupts}]",
     "    push rax",
     "    mov eax, 0xfee000b0",
     "    mov dword ptr [rax], 0",
@@ -53,6 +54,7 @@ global_asm!(
     "    iretq",
     ".balign 16",
     "interrupt_x2apic:",
+    "    inc dword ptr gs:[{interrupts}]",
     "    push rax",
     "    push rcx",
     "    push rdx",
@@ -64,6 +66,7 @@ global_asm!(
     "    pop rcx",
     "    pop rax",
     "    iretq",
+    interrupts = const INTERRUPTS,
 );
 
 unsafe extern "C" {

@@ -18,7 +18,7 @@ mod pagecache;
 pub mod platform;
 pub mod semaphore;
 mod stream;
-mod sys;
+pub mod sys;
 #[cfg(test)]
 mod testing;
 mod zeropages;
