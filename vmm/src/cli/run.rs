@@ -37,7 +37,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What runs")]
 struct Guest {
-    /// bzImage, ELF vmlinux or PVH ELF, told apart by content
+    /// bzImage, ELF vmlinux or PVH ELF, told apart by content [default: the built-in guest kernel]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// Initial RAM disk [default for Linux: the VMM itself, as process 1]
@@ -52,7 +52,8 @@ struct Guest {
     /// How the kernel is entered: auto, linux or pvh [default: auto]
     #[arg(long, value_name = "PROTOCOL")]
     boot: Option<Protocol>,
-    /// What the built-in init runs, NAME[,key=value…]; may be repeated; `vmm --help workloads` lists them
+    /// What the built-in kernel, or the built-in init of a Linux, runs: NAME[,key=value…]; may be
+    /// repeated; `vmm --help workloads` lists them
     #[arg(long, value_name = "NAME", value_parser = boot::workload)]
     workload: Vec<String>,
 }
@@ -129,15 +130,17 @@ impl Args {
         let backing = Backing::new(memory.thp, memory.hugepages)
             .map_err(|error| Usage::flag("hugepages", None, error))?;
         let size = memory.memory.unwrap_or(DEFAULT_MEMORY);
+        let boot = Boot {
+            kernel: guest.kernel,
+            initrd: guest.initrd,
+            cmdline: guest.cmdline.unwrap_or_default(),
+            modules: guest.modules,
+            protocol: guest.boot.unwrap_or_default(),
+            workloads: guest.workload,
+        };
+        boot.check().map_err(|(flag, error)| Usage::flag(flag, None, error))?;
         Ok(Config {
-            boot: Boot {
-                kernel: guest.kernel,
-                initrd: guest.initrd,
-                cmdline: guest.cmdline.unwrap_or_default(),
-                modules: guest.modules,
-                protocol: guest.boot.unwrap_or_default(),
-                workloads: guest.workload,
-            },
+            boot,
             vcpus,
             memory: Memory::new(size, backing, memory.prefault.unwrap_or(false))
                 .map_err(|error| Usage::flag("memory", Some(size.to_string()), error))?,

@@ -39,6 +39,51 @@ impl FromStr for Protocol {
     }
 }
 
+/// Why these do not go together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootError {
+    #[error("goes with --kernel: the built-in guest kernel has no use for it")]
+    NeedsKernel,
+    #[error("is for the built-in init, which --initrd replaces")]
+    ReplacedInit,
+    #[error("{name} runs in the built-in guest kernel only: leave --kernel out")]
+    NotInLinux { name: &'static str },
+    #[error("{name} runs under Linux only: --kernel names one")]
+    NotInKernel { name: &'static str },
+    #[error("{name} runs natively only: vmm workload {name}")]
+    NotInAGuest { name: &'static str },
+}
+
+impl Boot {
+    /// Refuses what would be ignored; names the flag.
+    pub fn check(&self) -> Result<(), (&'static str, BootError)> {
+        let (builtin, own_init) = (self.kernel.is_none(), self.initrd.is_some());
+        let modules = self.modules.is_some();
+        let rules = [
+            ("initrd", builtin && own_init, BootError::NeedsKernel),
+            ("modules", builtin && modules, BootError::NeedsKernel),
+            ("boot", builtin && self.protocol != Protocol::Auto, BootError::NeedsKernel),
+            ("modules", own_init && modules, BootError::ReplacedInit),
+            ("workload", own_init && !self.workloads.is_empty(), BootError::ReplacedInit),
+        ];
+        if let Some((flag, _, error)) = rules.into_iter().find(|(_, broken, _)| *broken) {
+            return Err((flag, error));
+        }
+        let specs = self.workloads.iter().filter_map(|text| Spec::parse(text).ok());
+        for workload in specs.map(|spec| spec.workload) {
+            let (name, places) = (workload.name, workload.places);
+            let error = match (builtin, places.kernel, places.linux) {
+                (true, true, _) | (false, _, true) => continue,
+                (true, false, true) => BootError::NotInKernel { name },
+                (false, true, false) => BootError::NotInLinux { name },
+                (_, false, false) => BootError::NotInAGuest { name },
+            };
+            return Err(("workload", error));
+        }
+        Ok(())
+    }
+}
+
 /// A kernel command line that no kernel could be given.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("holds a NUL byte, which would end it for the kernel")]
@@ -53,4 +98,40 @@ pub fn cmdline(text: &str) -> Result<String, CmdlineError> {
 pub fn workload(text: &str) -> Result<String, String> {
     let refused = |refusal: String| refusal.strip_prefix("workload ").map(str::to_owned).unwrap_or(refusal);
     Spec::parse(text).map(|spec| spec.text().to_owned()).map_err(|refusal| refused(refusal.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot(kernel: bool, initrd: bool, workloads: &[&str]) -> Boot {
+        let file = |is: bool| is.then(|| PathBuf::from("x"));
+        let workloads = workloads.iter().map(|text| workload(text).unwrap()).collect();
+        Boot { kernel: file(kernel), initrd: file(initrd), workloads, ..Boot::default() }
+    }
+
+    #[test]
+    fn nothing_is_ignored() {
+        assert_eq!(boot(false, false, &["ipc,items=5"]).check(), Ok(()));
+        assert_eq!(boot(true, true, &[]).check(), Ok(()));
+        assert_eq!(boot(false, true, &[]).check(), Err(("initrd", BootError::NeedsKernel)));
+        assert_eq!(boot(true, true, &["null"]).check(), Err(("workload", BootError::ReplacedInit)));
+        let pvh = Boot { protocol: Protocol::Pvh, ..Boot::default() };
+        assert_eq!(pvh.check(), Err(("boot", BootError::NeedsKernel)));
+        let modules = Boot { modules: Some("x".into()), ..boot(true, true, &[]) };
+        assert_eq!(modules.check(), Err(("modules", BootError::ReplacedInit)));
+    }
+
+    #[test]
+    fn a_workload_runs_where_it_can() {
+        let refused = |kernel, workload| boot(kernel, false, &[workload]).check().unwrap_err().1;
+        assert_eq!(refused(false, "shell"), BootError::NotInKernel { name: "shell" });
+        assert_eq!(refused(true, "probe"), BootError::NotInLinux { name: "probe" });
+    }
+
+    #[test]
+    fn a_command_line_ends_where_it_ends() {
+        assert_eq!(cmdline("quiet -- a"), Ok("quiet -- a".into()));
+        assert_eq!(cmdline("a\0b"), Err(CmdlineError));
+    }
 }
