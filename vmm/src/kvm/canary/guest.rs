@@ -1,4 +1,4 @@
-//! The canary's machine: one vCPU, 128 KiB, entered in 64-bit mode.
+//! The smallest machine that runs on every kind of host: one vCPU, 128 KiB, entered in 64-bit mode.
 
 use kvm_bindings::{
     kvm_dtable, kvm_lapic_state, kvm_msi, kvm_regs, kvm_segment, kvm_userspace_memory_region,
@@ -9,7 +9,10 @@ use vm_memory::{Bytes, GuestAddress, GuestRegionMmap, MemoryRegionAddress};
 
 use crate::sys::memory_slot;
 
-use super::program::{self, Step};
+use super::program;
+
+/// The one interrupt handler.
+const IRETQ: [u8; 2] = [0x48, 0xcf];
 
 /// Its parts, dropped in this order: the memory last.
 pub struct Guest {
@@ -25,8 +28,9 @@ fn failed<E: std::fmt::Display>(deed: &'static str) -> impl FnOnce(E) -> String 
 }
 
 impl Guest {
-    pub fn new(kvm: &Kvm) -> Result<Guest, String> {
-        let memory = memory()?;
+    /// A machine that begins with the first byte of `code`. Errors are in words.
+    pub fn new(kvm: &Kvm, code: &[u8]) -> Result<Guest, String> {
+        let memory = memory(code)?;
         let vm = kvm.create_vm().map_err(failed("create a VM"))?;
         vm.create_irq_chip().map_err(failed("create an irqchip"))?;
         let slot = kvm_userspace_memory_region {
@@ -41,18 +45,10 @@ impl Guest {
         Ok(Guest { vcpu, vm, lapic, memory })
     }
 
-    /// Sets up what `step` needs.
-    pub fn prepare(&self, step: Step) -> Result<(), String> {
-        match step {
-            Step::Halt { ns } => self.arm_lapic(ns),
-            Step::Window => {
-                self.arm_lapic(0)?;
-                let msi =
-                    kvm_msi { address_lo: 0xfee0_0000, data: program::VECTOR.into(), ..Default::default() };
-                self.vm.signal_msi(msi).map(drop).map_err(failed("signal an interrupt"))
-            }
-            _ => Ok(()),
-        }
+    /// Signals the one interrupt, as an MSI.
+    pub fn interrupt(&self) -> Result<(), String> {
+        let msi = kvm_msi { address_lo: 0xfee0_0000, data: program::VECTOR.into(), ..Default::default() };
+        self.vm.signal_msi(msi).map(drop).map_err(failed("signal an interrupt"))
     }
 
     /// Sets the byte at `address`: [`program::FLAG`] or [`program::AWAKE`].
@@ -62,7 +58,7 @@ impl Guest {
 
     /// A fresh local APIC, enabled, its timer to fire once after `ns` (KVM's APIC bus ticks at 1 GHz;
     /// 0: never). Fresh, so that the interrupt before needs no acknowledgement.
-    fn arm_lapic(&self, ns: u32) -> Result<(), String> {
+    pub fn arm_lapic(&self, ns: u32) -> Result<(), String> {
         // Offsets: SDM volume 3, table 11-1.
         const SPURIOUS: usize = 0xf0;
         const LVT_TIMER: usize = 0x320;
@@ -84,7 +80,7 @@ impl Guest {
     }
 }
 
-fn memory() -> Result<GuestRegionMmap, String> {
+fn memory(code: &[u8]) -> Result<GuestRegionMmap, String> {
     let mapping = MmapRegion::new(program::MEMORY).map_err(failed("map memory"))?;
     let memory = GuestRegionMmap::new(mapping, GuestAddress(0)).ok_or("map memory at address 0")?;
     let put = |address: u64, bytes: &[u8]| memory.write_slice(bytes, MemoryRegionAddress(address));
@@ -100,7 +96,8 @@ fn memory() -> Result<GuestRegionMmap, String> {
         // An interrupt gate to the handler (SDM §6.14.1): offset 15..0, selector 8, present, type 14.
         let gate = (program::HANDLER & 0xffff) | 8 << 16 | 0x8e << 40;
         qword(program::IDT + u64::from(program::VECTOR) * 16, gate)?;
-        put(program::CODE, &program::code())
+        put(program::HANDLER, &IRETQ)?;
+        put(program::ENTRY, code)
     };
     fill().map_err(failed("write the program"))?;
     Ok(memory)

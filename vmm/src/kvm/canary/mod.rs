@@ -8,7 +8,7 @@
 //! It runs once, after the guest has ended, in a few milliseconds, and bounds itself: whatever goes
 //! wrong ends it early, and what it has learned until then holds.
 
-mod guest;
+pub mod guest;
 mod program;
 
 use std::collections::BTreeSet;
@@ -66,7 +66,7 @@ impl Canary {
     }
 
     fn observe(&mut self, kvm: &Kvm, class: Class) -> Result<(), String> {
-        let mut guest = Guest::new(kvm)?;
+        let mut guest = Guest::new(kvm, &program::code())?;
         let statistics = Statistics::open(&guest.vm, [&guest.vcpu]).map_err(|error| error.to_string())?;
         let failed = |error| format!("set a timer: {error}");
         let alarm = Alarm::every(BEAT).map_err(failed)?;
@@ -79,7 +79,7 @@ impl Canary {
                 Step::Spin => alarm.beat(SPIN, BEAT).map_err(failed)?,
                 _ => {}
             }
-            guest.prepare(step)?;
+            prepare(&guest, step)?;
             let done = until_done(&mut guest, step, limit);
             self.note(&statistics);
             done.map_err(|error| format!("{step:?}: {error}"))?;
@@ -94,6 +94,15 @@ impl Canary {
         };
         self.vm.extend(counters.of_vm().filter(|(_, value)| *value != 0).map(|(name, _)| name.into()));
         self.vcpu.extend(counters.of_vcpus().filter(|(_, value)| *value != 0).map(|(name, _)| name.into()));
+    }
+}
+
+/// Sets up what `step` needs.
+fn prepare(guest: &Guest, step: Step) -> Result<(), String> {
+    match step {
+        Step::Halt { ns } => guest.arm_lapic(ns),
+        Step::Window => guest.arm_lapic(0).and_then(|()| guest.interrupt()),
+        _ => Ok(()),
     }
 }
 

@@ -16,7 +16,6 @@ pub const PDPT: u64 = 0x2000;
 pub const PD: u64 = 0x3000;
 pub const GDT: u64 = 0x4000;
 pub const IDT: u64 = 0x5000;
-pub const CODE: u64 = 0x6000;
 /// The step `Spin` ends when the byte here is not 0.
 pub const FLAG: u64 = 0x7000;
 /// The step `Halt` does nothing when the byte here is not 0.
@@ -24,7 +23,7 @@ pub const AWAKE: u64 = 0x7001;
 pub const STACK_TOP: u64 = 0x9000;
 /// Of the one interrupt handler, which is a single `iretq`: the canary never acknowledges, its local
 /// APIC is set anew for each interrupt.
-pub const HANDLER: u64 = CODE;
+pub const HANDLER: u64 = 0x6000;
 /// The vector of that interrupt.
 pub const VECTOR: u8 = 0x40;
 
@@ -107,16 +106,15 @@ impl Step {
     }
 }
 
-/// Address of the first step.
-pub const ENTRY: u64 = CODE + 2;
+/// Where the program begins.
+pub const ENTRY: u64 = HANDLER + 16;
 
-/// The bytes at [`CODE`]: the handler, then the steps.
+/// The bytes at [`ENTRY`].
 pub fn code() -> Vec<u8> {
-    let mut code = vec![0x48, 0xcf]; // iretq
+    let mut code = Vec::new();
     for step in STEPS {
         code.extend(step.code());
         code.extend([0xe6, DONE as u8]); // out DONE, al
     }
-    code.extend([0xf4, 0xeb, 0xfd]); // 1: hlt; jmp 1b
     code
 }

@@ -136,8 +136,8 @@ fn notes(out: &mut String, exits: &Exits) {
         prose(
             out,
             "",
-            "Not explained: what KVM counts only in the total, such as MSR and CPUID accesses and MMIO \
-             that it answers itself.",
+            "Not explained: what KVM counts only in the total, such as MSR and CPUID accesses, MMIO that \
+             it answers itself, and, where ring 0 is interpreted, pauses of the interpreter.",
         );
     }
     let silent = kernel::exclusive().filter(|name| exits.kernel.get(name).is_none());

@@ -42,7 +42,12 @@ pub fn share(part: u64, whole: u64) -> String {
 
 /// Per second, from a count and microseconds; empty without time.
 pub fn rate(value: u64, us: u64) -> String {
-    if us == 0 { String::new() } else { count((value as f64 * 1e6 / us as f64).round() as u64) }
+    match value as f64 * 1e6 / us as f64 {
+        _ if us == 0 => String::new(),
+        0.0 => "0".into(),
+        rate if rate < 9.95 => format!("{rate:.1}"),
+        rate => count(rate.round() as u64),
+    }
 }
 
 fn scaled(value: f64, steps: &[(f64, &str)], factor: f64) -> String {
@@ -88,6 +93,10 @@ mod tests {
         );
         assert_eq!((signed(-1234), maybe(None)), ("-1,234".into(), "-".into()));
         assert_eq!((share(1, 8), share(1, 0)), ("12.5 %".into(), String::new()));
-        assert_eq!((rate(500, 250_000), rate(5, 0)), ("2,000".into(), String::new()));
+        assert_eq!(
+            (rate(500, 250_000), rate(1, 4_000_000), rate(0, 9)),
+            ("2,000".into(), "0.2".into(), "0".into())
+        );
+        assert_eq!(rate(5, 0), "");
     }
 }
