@@ -51,6 +51,9 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
         eprintln!("{dump}");
     }
     eprintln!("vmm: {}", end.line);
+    if let Some(loss) = console.and_then(|console| console.loss()) {
+        eprintln!("vmm: {loss}");
+    }
     if !config.reports.is_empty() {
         let scene = Scene {
             config,
@@ -64,6 +67,5 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
         let facts = afterwards::gather(&scene, outcome);
         report::write::all(&report::build(&facts), &config.reports)?;
     }
-    let _ = console;
     Ok(end.status)
 }

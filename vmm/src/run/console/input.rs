@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -140,7 +140,10 @@ impl Input {
         let mut guest = Vec::with_capacity(keys.len() + 1);
         for &key in keys {
             match self.escape.key(key, &mut guest) {
-                Some(Command::Help) => eprintln!("\n{HELP}"),
+                Some(Command::Help) => {
+                    // A stderr that is gone is no reason to stop.
+                    let _ = writeln!(io::stderr(), "\n{HELP}");
+                }
                 Some(command) => return Some(command),
                 None => {}
             }

@@ -7,6 +7,7 @@ pub mod escape;
 mod input;
 mod output;
 mod raw;
+mod summary;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -15,7 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use devices::serial::{Line, Serial, Traffic};
+use devices::serial::{Line, Serial};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -25,6 +26,7 @@ use crate::status::{Fatal, Status};
 use escape::Command;
 use input::Input;
 use output::{Buffer, Output};
+pub use summary::Summary;
 
 /// Why there is no console.
 #[derive(Debug, thiserror::Error)]
@@ -126,21 +128,6 @@ pub struct Console {
     input: Option<Input>,
     room: EventFd,
     serial: Arc<Mutex<Serial>>,
-}
-
-/// What the console has carried.
-#[derive(Debug)]
-pub struct Summary {
-    /// Bytes at the serial port.
-    pub traffic: Traffic,
-    /// Bytes written to stdout or the file.
-    pub written: u64,
-    /// Bytes of output dropped: nobody read them.
-    pub dropped: u64,
-    /// Keys dropped: the guest didn't read them.
-    pub dropped_keys: u64,
-    /// Why stdout or the file took no more.
-    pub error: Option<io::Error>,
 }
 
 impl Console {
