@@ -165,3 +165,17 @@ fn a_console_file_gets_it_all_and_a_bad_one_is_refused() {
     let ended = vmm(&guest).args(["--console", "none"]).output().expect("run vmm");
     assert_eq!((ended.status.code(), ended.stdout.len()), (Some(0), 0));
 }
+
+#[test]
+fn a_stderr_that_takes_nothing_changes_no_status() {
+    if host::any_guest().is_none() {
+        return;
+    }
+    let guest = Tiny::new(&tiny::exit(9));
+    let mut child = vmm(&guest).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start vmm");
+    drop(child.stderr.take());
+    assert_eq!(status(&mut child), Some(9), "closed");
+    let full = File::options().write(true).open("/dev/full").expect("open /dev/full");
+    let mut child = vmm(&guest).stdout(Stdio::null()).stderr(full).spawn().expect("start vmm");
+    assert_eq!(status(&mut child), Some(9), "full");
+}

@@ -2,7 +2,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+/// A line of the monitor's own on stderr. One that nobody reads, or that is full, changes nothing: a
+/// machine ends as its guest ended.
+pub fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "vmm: {line}");
+}
 
 /// Exit statuses of the program. A script tells from the number whose fault it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

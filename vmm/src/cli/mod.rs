@@ -24,7 +24,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::Config;
 use crate::report::Birth;
 use crate::run::session;
-use crate::status::{Failure, Status};
+use crate::status::{Failure, Status, say};
 use crate::workload::native;
 
 /// What was asked of the program.
@@ -71,7 +71,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode 
     match done {
         Ok(status) => status.into(),
         Err(failure) => {
-            eprintln!("vmm: {failure}");
+            say(&failure);
             failure.status.into()
         }
     }

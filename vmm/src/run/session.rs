@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::kvm::stats::Statistics;
 use crate::machine::{self, Machine};
 use crate::report::{self, Birth};
-use crate::status::{Failure, Status};
+use crate::status::{Failure, Status, say};
 
 /// Runs the machine of `config`, writes its reports and returns how it ended.
 pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
@@ -31,7 +31,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     let Machine { vm, vcpus, buses, serial, exit_port, applied, ram } =
         machine::build(config, payload, line)?;
     if config.verbose {
-        eprintln!("vmm: added to the command line: {}", applied.cmdline.added());
+        say(format_args!("added to the command line: {}", applied.cmdline.added()));
     }
     let statistics = Statistics::open(vm.fd(), vcpus.iter().map(|vcpu| vcpu.fd())).ok().map(Arc::new);
     let mut console = match (wire, serial) {
@@ -48,11 +48,11 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
 
     let end = end::of(&outcome, words.said());
     if let Some(dump) = &end.dump {
-        eprintln!("{dump}");
+        say(dump);
     }
-    eprintln!("vmm: {}", end.line);
+    say(&end.line);
     if let Some(loss) = console.and_then(|console| console.loss()) {
-        eprintln!("vmm: {loss}");
+        say(loss);
     }
     if !config.reports.is_empty() {
         let scene = Scene {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +15,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::escape::{Command, Escape, HELP};
 use super::raw::Raw;
+use crate::status::say;
 
 /// Bytes of one read(2).
 const CHUNK: usize = 4096;
@@ -140,10 +141,7 @@ impl Input {
         let mut guest = Vec::with_capacity(keys.len() + 1);
         for &key in keys {
             match self.escape.key(key, &mut guest) {
-                Some(Command::Help) => {
-                    // A stderr that is gone is no reason to stop.
-                    let _ = writeln!(io::stderr(), "\n{HELP}");
-                }
+                Some(Command::Help) => say(HELP),
                 Some(command) => return Some(command),
                 None => {}
             }
