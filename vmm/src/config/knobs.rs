@@ -55,10 +55,10 @@ impl Knob {
     pub fn evidence(self) -> &'static [&'static str] {
         match self {
             Knob::Vcpus => &["time.vcpu_cpu_us"],
-            Knob::Pin => &["knobs[pin]"],
+            Knob::Pin => &["vcpus.cpus", "vcpus.migrations"],
             Knob::HaltPoll => &["halts.poll_attempted", "halts.poll_successful"],
             Knob::Idle => &["halts.exits", "exits.kernel.halt"],
-            Knob::Pv => &["knobs[pv]"],
+            Knob::Pv => &["exits.kernel.hypercall"],
             Knob::Memory => &["memory.asked", "memory.got_bytes"],
             Knob::Thp | Knob::Hugepages => &["memory.coverage", "memory.pages_2m", "memory.pages_1g"],
             Knob::Prefault => &["memory.got_bytes", "exits.kernel.page_fault"],

@@ -58,13 +58,13 @@ pub fn userspace_rows(facts: &Facts, phase: Option<u32>) -> Vec<UserspaceExit> {
 
 fn time(facts: &Facts) -> Time {
     let at = |ticks| facts.birth.until_us(ticks, facts.rate);
-    let in_vcpus: u64 = facts.vcpus.iter().map(|vcpu| vcpu.cpu_ns).sum();
+    let in_vcpus: u64 = facts.vcpus.iter().map(|vcpu| vcpu.usage.cpu_ns).sum();
     let first_entry = facts.vcpus.iter().map(|vcpu| vcpu.first_entry).min();
     Time {
         exec_to_first_entry_us: at(first_entry.unwrap_or(facts.started)),
         exec_to_ready_us: facts.marks.iter().find(|mark| mark.mark == Mark::Ready).map(|mark| at(mark.at)),
         wall_us: at(facts.ended),
-        vcpu_cpu_us: facts.vcpus.iter().map(|vcpu| vcpu.cpu_ns / 1000).collect(),
+        vcpu_cpu_us: facts.vcpus.iter().map(|vcpu| vcpu.usage.cpu_ns / 1000).collect(),
         vmm_cpu_us: facts.process_cpu_ns.saturating_sub(in_vcpus) / 1000,
     }
 }
@@ -76,6 +76,10 @@ fn vcpus(facts: &Facts, trust: &Trust) -> Vec<Vcpu> {
             vcpu,
             exits: counters.and_then(|counters| trust.total(counters)),
             userspace_exits: one.ledger.count(),
+            cpus: one.usage.allowed.clone(),
+            migrations: one.usage.migrations,
+            preempted: one.usage.switches.preempted,
+            waited_us: one.usage.waited_ns.map(|ns| ns / 1000),
             kernel: trust.kernel(counters),
             halts: trust.halts(counters),
         }

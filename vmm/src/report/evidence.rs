@@ -27,7 +27,12 @@ pub fn knobs(asked: &[Asked], got: &[Got], report: &Report) -> Vec<Knob> {
     asked.iter().map(row).collect()
 }
 
-/// What stands at a path such as `halts.poll_attempted`; `None` where the report has no such key.
-fn at(report: &Value, path: &str) -> Option<Value> {
-    path.split('.').try_fold(report, |value, key| value.get(key)).cloned()
+/// What stands at a path such as `halts.poll_attempted`, or in each row of a table, such as
+/// `vcpus.migrations`; `None` where the report has no such key.
+pub(super) fn at(report: &Value, path: &str) -> Option<Value> {
+    let Some((key, rest)) = path.split_once('.') else { return report.get(path).cloned() };
+    match report.get(key)? {
+        Value::Array(rows) => rows.iter().map(|row| at(row, rest)).collect(),
+        value => at(value, rest),
+    }
 }

@@ -8,6 +8,7 @@ use crate::kvm::canary::Canary;
 use crate::kvm::stats::Counters;
 use crate::run::end::End;
 use crate::run::ledger::Ledger;
+use crate::run::threads::Usage;
 use crate::run::vcpu::Buses;
 use crate::sys::clock::TickRate;
 
@@ -48,8 +49,8 @@ pub struct VcpuFacts {
     pub ledger: Ledger,
     /// Ticks just before its first entry.
     pub first_entry: u64,
-    /// CPU time of its thread.
-    pub cpu_ns: u64,
+    /// What its thread has told when it ended.
+    pub usage: Usage,
     /// KVM's counters of this vCPU alone.
     pub counters: Option<Counters>,
 }

@@ -164,12 +164,20 @@ pub struct Memory {
     pub vmm_resident_bytes: Option<u64>,
 }
 
-/// KVM's counters of one vCPU.
+/// One vCPU: KVM's counters, and how its thread fared.
 #[derive(Clone, Debug, Serialize)]
 pub struct Vcpu {
     pub vcpu: u8,
     pub exits: Option<u64>,
     pub userspace_exits: u64,
+    /// Host CPUs that its thread may use.
+    pub cpus: Vec<usize>,
+    /// Moves of its thread from CPU to CPU; of a pinned one, since it was pinned.
+    pub migrations: Option<u64>,
+    /// How often another thread took the CPU from it.
+    pub preempted: u64,
+    /// Time that its thread was ready to run and had no CPU.
+    pub waited_us: Option<u64>,
     pub kernel: Kernel,
     pub halts: Halts,
 }

@@ -81,6 +81,6 @@ fn vcpu(one: Finished, counters: impl Fn(usize) -> Option<Counters>) -> VcpuFact
         counters: counters(one.stopped.id.into()),
         ledger: one.stopped.ledger,
         first_entry: one.stopped.first_entry,
-        cpu_ns: one.usage.cpu_ns,
+        usage: one.usage,
     }
 }

@@ -14,9 +14,11 @@ use crate::kvm::exit::ExitKind;
 use crate::kvm::stats::Counters;
 use crate::run::end::End;
 use crate::run::ledger::{Exit, Ledger};
+use crate::run::threads::Usage;
 use crate::run::vcpu::Buses;
 use crate::status::Status;
 use crate::sys::clock::TickRate;
+use crate::sys::switches::Switches;
 
 struct Uart;
 
@@ -112,12 +114,27 @@ fn counters(scale: u64) -> Counters {
     )
 }
 
+/// A thread that was pinned, and shared its CPU.
+fn usage(cpu_ns: u64) -> Usage {
+    Usage {
+        cpu_ns,
+        waited_ns: Some(7_000_000),
+        switches: Switches { slept: 30, preempted: 4 },
+        allowed: vec![1],
+        migrations: Some(0),
+    }
+}
+
 /// A tick is a nanosecond; phase 0 begins 4 ms after exec.
 fn report() -> Report {
     let (buses, config) = (buses(), config());
     let end = end(Status::Guest(3), "exit", "the guest ended with status 3");
-    let vcpu =
-        |ledger, first_entry, cpu_ns| VcpuFacts { ledger, first_entry, cpu_ns, counters: Some(counters(1)) };
+    let vcpu = |ledger, first_entry, cpu_ns| VcpuFacts {
+        ledger,
+        first_entry,
+        usage: usage(cpu_ns),
+        counters: Some(counters(1)),
+    };
     build(&Facts {
         host: Host {
             kvm: "svm",
@@ -171,6 +188,15 @@ fn the_sum_is_honest() {
 }
 
 #[test]
+fn the_evidence_of_every_knob_is_in_the_report() {
+    let report = serde_json::to_value(report()).unwrap();
+    for path in Knob::ALL.iter().flat_map(|knob| knob.evidence()) {
+        assert!(evidence::at(&report, path).is_some(), "{path}");
+    }
+    assert_eq!(evidence::at(&report, "vcpus.migrations"), Some(serde_json::json!([0, 0])));
+}
+
+#[test]
 fn text_is_as_agreed() {
     let text = text::render(&report());
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
@@ -212,7 +238,7 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
     let empty = build(&facts);
     assert_eq!((empty.exits.total, empty.exits.unexplained, empty.halts.wait_ns), (None, None, None));
     assert!(text::render(&empty).contains("not explained               -"));
-    facts.vcpus.push(VcpuFacts { ledger: busy(1), first_entry: 0, cpu_ns: 5, counters: None });
+    facts.vcpus.push(VcpuFacts { ledger: busy(1), first_entry: 0, usage: usage(5), counters: None });
     let busy = build(&facts);
     assert_eq!(busy.exits.explained.first().map(|part| (part.reason, part.count)), Some(("io", 1005)));
     text::render(&busy);
