@@ -7,6 +7,7 @@
 //! - [`boot_info`] what the built-in kernel is told, and how it is entered
 //! - [`mark`]      what it says there: how far it has come
 //! - [`workload`]  what it can be asked to run: names, keys, defaults, validity
+//! - [`tour`]      what is run where nobody asked for anything
 //! - [`record`]    what came of it: one line of text for each result
 //! - [`histogram`] how long things took, in a fixed size
 #![no_std]
@@ -17,4 +18,5 @@ pub mod histogram;
 pub mod mark;
 pub mod port;
 pub mod record;
+pub mod tour;
 pub mod workload;

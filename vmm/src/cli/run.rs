@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use abi::tour;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
@@ -53,7 +54,7 @@ struct Guest {
     #[arg(long, value_name = "PROTOCOL")]
     boot: Option<Protocol>,
     /// What the built-in kernel, or the built-in init of a Linux, runs: NAME[,key=value…]; may be
-    /// repeated; `vmm --help workloads` lists them
+    /// repeated; `vmm --help workloads` lists them [default: a short tour of the built-in kernel]
     #[arg(long, value_name = "NAME", value_parser = boot::workload)]
     workload: Vec<String>,
 }
@@ -61,7 +62,7 @@ struct Guest {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "CPU knobs")]
 struct Cpus {
-    /// Virtual CPUs, 1 to 255 [default: 1]
+    /// Virtual CPUs, 1 to 255 [default: 1; 2 for the tour]
     #[arg(long, value_name = "N", value_parser = vcpus::parse)]
     vcpus: Option<u8>,
     /// vCPU@CPU: keep this vCPU's thread on this host CPU, as in 0@2,1@3
@@ -126,7 +127,9 @@ impl Args {
     /// What these flags mean together.
     pub fn resolve(self, asked: Vec<Asked>) -> Result<Config, Usage> {
         let Args { guest, cpus, memory, output } = self;
-        let vcpus = cpus.vcpus.unwrap_or(1);
+        let tour = guest.kernel.is_none() && guest.workload.is_empty();
+        let vcpus = cpus.vcpus.unwrap_or(if tour { tour::VCPUS } else { 1 });
+        let stops = || tour::TOUR.iter().map(|stop| stop.workload.to_owned()).collect();
         let backing = Backing::new(memory.thp, memory.hugepages)
             .map_err(|error| Usage::flag("hugepages", None, error))?;
         let size = memory.memory.unwrap_or(DEFAULT_MEMORY);
@@ -136,7 +139,7 @@ impl Args {
             cmdline: guest.cmdline.unwrap_or_default(),
             modules: guest.modules,
             protocol: guest.boot.unwrap_or_default(),
-            workloads: guest.workload,
+            workloads: if tour { stops() } else { guest.workload },
         };
         boot.check().map_err(|(flag, error)| Usage::flag(flag, None, error))?;
         Ok(Config {

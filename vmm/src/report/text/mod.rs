@@ -2,6 +2,7 @@
 
 mod exits;
 mod lines;
+mod tour;
 pub mod units;
 
 use std::fmt::Write;
@@ -29,6 +30,7 @@ pub fn render(report: &Report) -> String {
     if !report.records.is_empty() {
         out.push('\n');
         report.records.iter().for_each(|row| record(&mut out, row));
+        tour::tour(&mut out, report);
     }
     out
 }
