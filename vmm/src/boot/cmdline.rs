@@ -71,8 +71,10 @@ pub fn for_linux(cmdline: &mut Cmdline, serial: bool, pci: bool) {
     if !pci {
         cmdline.add("pci=off");
     }
-    // A panic ends the machine at once; ACPI's reset register does it.
+    // A panic ends the machine at once, and so does a reboot: by ACPI's reset register. Left alone, Linux
+    // without a DMI table jumps into a BIOS that isn't there.
     cmdline.add("panic=-1");
+    cmdline.add("reboot=a");
 }
 
 #[cfg(test)]
@@ -83,8 +85,8 @@ mod tests {
     fn the_users_word_wins() {
         let mut line = Cmdline::new("quiet console=hvc0  panic=5");
         for_linux(&mut line, true, true);
-        assert_eq!(line.line(), "quiet console=hvc0 panic=5 8250.nr_uarts=1");
-        assert_eq!(line.added(), "8250.nr_uarts=1");
+        assert_eq!(line.line(), "quiet console=hvc0 panic=5 8250.nr_uarts=1 reboot=a");
+        assert_eq!(line.added(), "8250.nr_uarts=1 reboot=a");
     }
 
     #[test]
