@@ -5,10 +5,11 @@ use abi::port;
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::mcfg::MCFG;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
-use acpi_tables::{Aml, aml};
+use acpi_tables::{Aml, aml, aml::AddressSpaceCacheable};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::layout;
@@ -30,8 +31,8 @@ pub struct Hardware<'a> {
     pub ioapic: bool,
     /// More devices for `\_SB_`, as AML.
     pub devices: &'a [&'a dyn Aml],
-    /// More tables, complete with header and checksum: MCFG.
-    pub tables: &'a [Vec<u8>],
+    /// Whether PCI bus 0 is there, its configuration space at [`layout::ECAM`].
+    pub pci: bool,
 }
 
 /// Writes all tables and returns the address of the RSDP.
@@ -44,8 +45,10 @@ pub fn write(memory: &GuestMemoryMmap, hardware: &Hardware) -> Result<u64, Guest
     };
     let dsdt = put(dsdt(hardware).as_slice())?;
     let mut entries = vec![put(&bytes(&fadt(dsdt)))?, put(&bytes(&madt(hardware)))?];
-    for table in hardware.tables {
-        entries.push(put(table)?);
+    if hardware.pci {
+        let mut mcfg = MCFG::new(OEM, TABLE, 1);
+        mcfg.add_ecam(layout::ECAM, 0, 0, 0);
+        entries.push(put(&bytes(&mcfg))?);
     }
     let mut xsdt = XSDT::new(OEM, TABLE, 1);
     for entry in entries {
@@ -109,6 +112,9 @@ fn dsdt(hardware: &Hardware) -> Sdt {
     let com1 = hardware.serial_gsi.map(com1);
     let com1 = com1.as_ref().map(|bytes| Raw(bytes));
     children.extend(com1.as_ref().map(|raw| raw as &dyn Aml));
+    let pci = hardware.pci.then(pci_root);
+    let pci = pci.as_ref().map(|bytes| Raw(bytes));
+    children.extend(pci.as_ref().map(|raw| raw as &dyn Aml));
     children.extend(hardware.devices);
     dsdt.append_slice(&bytes(&aml::Scope::new("_SB_".into(), children)));
     dsdt
@@ -123,6 +129,28 @@ fn com1(gsi: u32) -> Vec<u8> {
     let crs = aml::ResourceTemplate::new(vec![&interrupt, &io]);
     let crs = aml::Name::new("_CRS".into(), &crs);
     bytes(&aml::Device::new("COM1".into(), vec![&hid, &uid, &crs]))
+}
+
+/// The root bridge: one bus, and the window that BARs live in. What is not in its resources, Linux does
+/// not look for.
+fn pci_root() -> Vec<u8> {
+    let hid = aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0A08"));
+    let cid = aml::Name::new("_CID".into(), &aml::EISAName::new("PNP0A03"));
+    let (segment, uid) = (aml::Name::new("_SEG".into(), &0u8), aml::Name::new("_UID".into(), &0u8));
+    let buses = aml::AddressSpace::new_bus_number(0u16, 0u16);
+    let (start, end) = (layout::PCI_MMIO_START as u32, layout::PCI_MMIO_END as u32 - 1);
+    let window = aml::AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, start, end, None);
+    let crs = aml::ResourceTemplate::new(vec![&buses, &window]);
+    let crs = aml::Name::new("_CRS".into(), &crs);
+    let mut all = bytes(&aml::Device::new("PCI0".into(), vec![&hid, &cid, &segment, &uid, &crs]));
+
+    // Linux uses MCFG only where a motherboard resource claims the same range (PCI Firmware 3.3 §4.1.2).
+    let hid = aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0C02"));
+    let ecam = aml::Memory32Fixed::new(true, layout::ECAM as u32, layout::ECAM_LEN as u32);
+    let crs = aml::ResourceTemplate::new(vec![&ecam]);
+    let crs = aml::Name::new("_CRS".into(), &crs);
+    all.extend(bytes(&aml::Device::new("ECAM".into(), vec![&hid, &crs])));
+    all
 }
 
 /// AML that is encoded already.
@@ -142,7 +170,7 @@ mod tests {
     #[test]
     fn every_table_sums_to_zero_and_stays_in_its_place() {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
-        let hardware = Hardware { vcpus: 255, serial_gsi: Some(4), ioapic: true, devices: &[], tables: &[] };
+        let hardware = Hardware { vcpus: 255, serial_gsi: Some(4), ioapic: true, devices: &[], pci: true };
         let rsdp = GuestAddress(write(&memory, &hardware).unwrap());
         let read = |at: u64, len: usize| {
             let mut bytes = vec![0; len];

@@ -72,7 +72,8 @@ pub struct Context<'a> {
     pub config: &'a Config,
     pub rsdp: u64,
     pub serial: bool,
-    pub ecam: bool,
+    /// Whether there is PCI, its configuration space where the memory map says.
+    pub pci: bool,
 }
 
 /// A guest that can be entered.
@@ -167,7 +168,7 @@ impl Files {
 
         let mut cmdline = Cmdline::new(&config.boot.cmdline);
         if linux {
-            cmdline::for_linux(&mut cmdline, with.serial, with.ecam);
+            cmdline::for_linux(&mut cmdline, with.serial, with.pci);
             if config.idle == Idle::GuestPoll {
                 cmdline.add("cpuidle_haltpoll.force=1");
             }
@@ -178,7 +179,7 @@ impl Files {
         }
         load::cmdline(memory, &line)?;
 
-        let (rsdp, ecam) = (with.rsdp, with.ecam);
+        let (rsdp, ecam) = (with.rsdp, with.pci);
         match kernel.entry {
             Entry::Pvh { .. } => {
                 pvh::write_start_info(memory, &pvh::StartInfo { initrd, memory_size, ecam, rsdp })?

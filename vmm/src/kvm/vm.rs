@@ -1,5 +1,6 @@
 //! The VM: what it asks of KVM, its memory slots and its interrupt routes.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
@@ -13,6 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot::layout;
 use crate::status::{Fatal, Status};
+use crate::sys::memory_slot;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -78,8 +80,13 @@ pub struct Abilities {
 #[derive(Clone)]
 pub struct Vm {
     fd: Arc<VmFd>,
+    /// What the memory slots show, kept for as long as the VM.
+    backing: Arc<Mutex<Vec<Backing>>>,
     routes: Arc<Mutex<Vec<kvm_irq_routing_entry>>>,
 }
+
+/// The owner of memory that a slot shows.
+type Backing = Arc<dyn Any + Send + Sync>;
 
 /// Opens /dev/kvm and checks what every machine needs.
 pub fn open(vcpus: u8) -> Result<(Kvm, Abilities), Error> {
@@ -118,7 +125,7 @@ impl Vm {
         fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .map_err(Error::doing("set identity map address"))?;
         fd.set_tss_address(layout::KVM_TSS as usize).map_err(Error::doing("set TSS address"))?;
-        Ok(Vm { fd: Arc::new(fd), routes: Arc::default() })
+        Ok(Vm { fd: Arc::new(fd), backing: Arc::default(), routes: Arc::default() })
     }
 
     pub fn fd(&self) -> &VmFd {
@@ -153,20 +160,28 @@ impl Vm {
             let address = region.start_addr().raw_value();
             let host = memory.get_host_address(region.start_addr());
             let host = host.map_err(|_| Error::Lacks("a host address for guest memory"))?;
-            crate::sys::memory_slot::set(
-                &self.fd,
-                kvm_userspace_memory_region {
-                    slot: slot as u32,
-                    flags: 0,
-                    guest_phys_addr: address,
-                    memory_size: region.len(),
-                    userspace_addr: host as u64,
-                },
-                region,
-            )
-            .map_err(Error::doing(format!("map {} MiB at {address:#x}", region.len() >> 20)))?;
+            let slot = kvm_userspace_memory_region {
+                slot: slot as u32,
+                flags: 0,
+                guest_phys_addr: address,
+                memory_size: region.len(),
+                userspace_addr: host as u64,
+            };
+            let deed = format!("map {} MiB at {address:#x}", region.len() >> 20);
+            self.set_slot(slot, Arc::new(memory.clone()), deed)?;
         }
         Ok(())
+    }
+
+    /// A slot over memory that `owner` keeps mapped.
+    pub fn set_slot(
+        &self,
+        slot: kvm_userspace_memory_region,
+        owner: Backing,
+        deed: String,
+    ) -> Result<(), Error> {
+        self.backing.lock().unwrap_or_else(PoisonError::into_inner).push(owner);
+        memory_slot::set(&self.fd, slot).map_err(Error::doing(deed))
     }
 
     /// Makes `gsi` an MSI of this message; `None` takes it away.

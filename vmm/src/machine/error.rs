@@ -21,6 +21,8 @@ pub enum Error {
     Signals(std::io::Error),
     #[error("connect the console: {0}")]
     Console(std::io::Error),
+    #[error("make room for PCI configuration space: {0}")]
+    Pci(std::io::Error),
     #[error(transparent)]
     Overlap(#[from] devices::bus::Overlap),
 }
@@ -35,6 +37,7 @@ impl Fatal for Error {
             | Error::EventFd(_)
             | Error::Signals(_)
             | Error::Console(_)
+            | Error::Pci(_)
             | Error::Overlap(_) => Status::Resource,
         }
     }

@@ -3,6 +3,7 @@
 mod error;
 mod interrupts;
 pub mod memory;
+mod pci;
 mod start;
 
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use abi::port;
 use devices::acpi::Power;
 use devices::exit_port::ExitPort;
 use devices::ioapic::Ioapic;
+use devices::pci::bus::PciBus;
 use devices::pvpanic::PvPanic;
 use devices::serial::{Line, Serial};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -35,6 +37,7 @@ pub struct Machine {
     pub buses: Buses,
     pub serial: Option<Arc<Mutex<Serial>>>,
     pub exit_port: Arc<Mutex<ExitPort>>,
+    pub pci: Arc<Mutex<PciBus>>,
     pub applied: Applied,
     /// Last, so that it outlives the VM that maps it.
     pub ram: GuestRam,
@@ -72,10 +75,10 @@ pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> 
         serial_gsi: serial.then_some(SERIAL_GSI),
         ioapic: pins > 0,
         devices: &[],
-        tables: &[],
+        pci: true,
     };
     let rsdp = acpi::write(ram.mem(), &hardware)?;
-    let loaded = payload.load(ram.mem(), &payload::Context { config, rsdp, serial, ecam: false })?;
+    let loaded = payload.load(ram.mem(), &payload::Context { config, rsdp, serial, pci: true })?;
     state::write_tables(ram.mem(), loaded.entry)?;
 
     // CPUs.
@@ -101,6 +104,7 @@ pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> 
     buses.port.attach(port::EXIT.into(), port::EXIT_LEN.into(), exit_port.clone())?;
     buses.port.attach(port::ACPI_SLEEP_CONTROL.into(), port::ACPI_LEN.into(), Arc::new(Mutex::new(Power)))?;
     buses.port.attach(port::PVPANIC.into(), 1, Arc::new(Mutex::new(PvPanic)))?;
+    let pci = pci::attach(&vm, &mut buses)?;
     let serial = line.map(|line| attach_serial(&vm, &mut buses, pins, line)).transpose()?;
 
     let applied = Applied {
@@ -111,7 +115,7 @@ pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> 
         tsc_khz: vcpus[0].tsc_khz(),
         cmdline: loaded.cmdline,
     };
-    Ok(Machine { vm, vcpus, buses, serial, exit_port, applied, ram })
+    Ok(Machine { vm, vcpus, buses, serial, exit_port, pci, applied, ram })
 }
 
 /// `--idle=native`: as many of HLT and MWAIT as KVM lets go.

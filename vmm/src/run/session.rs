@@ -28,7 +28,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     let line = wire.as_ref().map(Wire::line).transpose().map_err(machine::Error::EventFd)?;
     let line = line.map(|line| Box::new(Listener::new(line, words.clone())) as _);
 
-    let Machine { vm, vcpus, buses, serial, exit_port, applied, ram } =
+    let Machine { vm, vcpus, buses, serial, exit_port, pci: _, applied, ram } =
         machine::build(config, payload, line)?;
     if config.verbose {
         say(format_args!("added to the command line: {}", applied.cmdline.added()));

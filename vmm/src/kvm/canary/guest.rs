@@ -38,7 +38,7 @@ impl Guest {
             userspace_addr: memory.as_ptr() as u64,
             ..Default::default()
         };
-        memory_slot::set(&vm, slot, &memory).map_err(failed("give it memory"))?;
+        memory_slot::set(&vm, slot).map_err(failed("give it memory"))?;
         let vcpu = vm.create_vcpu(0).map_err(failed("create a vCPU"))?;
         long_mode(&vcpu).map_err(failed("enter 64-bit mode"))?;
         let lapic = vcpu.get_lapic().map_err(failed("read the local APIC"))?;
