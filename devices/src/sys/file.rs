@@ -125,7 +125,9 @@ pub fn direct_alignment(fd: &impl AsFd) -> DirectAlignment {
     let mut answer: libc::statx = unsafe { std::mem::zeroed() };
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: an empty path names the fd itself; statx writes one struct.
-    let code = unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, STATX_DIOALIGN, &mut answer) };
+    let code = unsafe {
+        libc::syscall(libc::SYS_statx, fd, c"".as_ptr(), libc::AT_EMPTY_PATH, STATX_DIOALIGN, &mut answer)
+    };
     if code == 0 && answer.stx_mask & STATX_DIOALIGN != 0 && answer.stx_dio_mem_align != 0 {
         return DirectAlignment { memory: answer.stx_dio_mem_align, offset: answer.stx_dio_offset_align };
     }

@@ -37,7 +37,7 @@ impl Alarm {
             let mut event: libc::sigevent = zeroed();
             event.sigev_notify = libc::SIGEV_THREAD_ID;
             event.sigev_signo = libc::SIGALRM;
-            event.sigev_notify_thread_id = libc::gettid();
+            event.sigev_notify_thread_id = super::thread_id();
             let mut timer: libc::timer_t = null_mut();
             let made = checked(libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer).into());
             if made.is_err() {

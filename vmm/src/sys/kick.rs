@@ -72,10 +72,7 @@ impl Kickable {
             return Err(io::Error::last_os_error());
         }
         let page = NonNull::new(page).ok_or(io::ErrorKind::OutOfMemory)?;
-        // Not libc::gettid: std refers to that symbol weakly, and linked statically with LTO both would end up
-        // as a null pointer.
-        // SAFETY: gettid takes nothing and cannot fail.
-        let thread = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
+        let thread = super::thread_id();
         let kickable = Kickable { page, thread, _here: PhantomData };
         IMMEDIATE_EXIT.set(kickable.flag());
         Ok(kickable)
