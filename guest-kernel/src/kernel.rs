@@ -129,6 +129,7 @@ fn start_main() {
 
 /// The first thread: it runs the workloads, and starts again behind one that has failed.
 fn main(_: usize) -> ! {
+    MACHINE.scheduler.begin_thread();
     if MACHINE.next.load(Ordering::Relaxed) == 0 {
         mark(Mark::Init);
         if !MACHINE.ours.load(Ordering::Relaxed) {

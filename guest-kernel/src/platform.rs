@@ -29,6 +29,7 @@ fn interrupts() -> u32 {
 
 /// A thread's part of the job.
 fn part(number: usize) -> ! {
+    MACHINE.scheduler.begin_thread();
     gate::set_ring(RING.load(Ordering::Relaxed));
     JOB.call(number);
     gate::set_ring(3);

@@ -132,8 +132,8 @@ impl Scheduler {
         }
     }
 
-    /// Starts a thread on `cpu` that calls `function(argument)`, which ends in
-    /// [`Scheduler::end_thread`]. `stack` is the top of its stack, which is its own until then.
+    /// Starts a thread on `cpu` that calls `function(argument)`, which begins with
+    /// [`Scheduler::begin_thread`] and ends in [`Scheduler::end_thread`]. `stack` is the top of its stack, which is its own until then.
     pub fn start(&self, number: usize, cpu: usize, stack: usize, function: fn(usize) -> !, argument: usize) {
         let thread = (CPUS + number) as u32;
         let Some(this) = self.threads.get(thread as usize) else { return };
@@ -141,6 +141,11 @@ impl Scheduler {
         this.stack.store(arch::thread::suspended(stack, function, argument), Ordering::Release);
         self.running.fetch_add(1, Ordering::SeqCst);
         self.make_ready(thread);
+    }
+
+    /// What every thread does first.
+    pub fn begin_thread(&self) {
+        self.bury();
     }
 
     /// The current thread ends; its stack is free once it no longer counts as running.
@@ -285,8 +290,8 @@ impl Scheduler {
         self.bury();
     }
 
-    /// After a switch: the thread that ended is no longer on its stack.
-    pub fn bury(&self) {
+    /// After a switch: the thread that ended is no longer on its stack, and no longer counts.
+    fn bury(&self) {
         if self.cpu().ended.replace(Link::NONE) != Link::NONE
             && self.running.fetch_sub(1, Ordering::SeqCst) == 2
         {

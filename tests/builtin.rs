@@ -1,0 +1,210 @@
+//! The built-in guest kernel, whole: what its report says about each mechanism. It runs on every kind
+//! of host.
+
+mod harness;
+
+use harness::host::{Host, any_guest, note};
+use harness::machine::{Ended, vmm};
+use serde_json::Value;
+
+/// A machine that runs these workloads.
+fn run(vcpus: u8, workloads: &[&str]) -> Ended {
+    let words = workloads.iter().flat_map(|workload| ["--workload", workload]);
+    vmm(["--memory", "128M", "--vcpus", &vcpus.to_string()]).args(words).run()
+}
+
+/// The records of `workload`: what is asked of [`Ended`] most.
+fn records<'e>(ended: &'e Ended, workload: &str) -> Vec<&'e Value> {
+    let all = ended.report["records"].as_array().expect("records");
+    let records: Vec<&Value> = all.iter().filter(|record| record["workload"] == workload).collect();
+    assert!(!records.is_empty(), "no record of {workload}: {all:#?}\n{}", ended.stderr);
+    records
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+/// Exits to the monitor in the phase of this name, but for those that hand over its records.
+fn returns(ended: &Ended, phase: &str) -> u64 {
+    let phases = ended.report["phases"].as_array().expect("phases");
+    let phase = phases.iter().find(|one| one["name"] == phase).expect("the phase");
+    let rows = phase["exits"]["userspace"].as_array().expect("rows");
+    let told = |row: &&Value| row["target"].as_str().is_some_and(|target| target.starts_with("exit-port"));
+    rows.iter().filter(|row| !told(row)).map(|row| number(&row["count"])).sum()
+}
+
+#[test]
+fn ready_with_few_exits_and_instructions() {
+    let Some(host) = any_guest() else { return };
+    let ended = run(1, &["ready"]);
+    ended.expect("exit", 0);
+    let rows = ended.report["exits"]["userspace"].as_array().expect("rows");
+    let exits: u64 = rows.iter().map(|row| number(&row["count"])).sum();
+    assert!(exits <= 64, "{exits} exits to the monitor");
+    if host == Host::Pvm {
+        let emulated = number(&ended.report["exits"]["kernel"]["emulated"]);
+        assert!(emulated < 20_000, "{emulated} instructions of ring 0");
+    }
+}
+
+#[test]
+fn the_status_asked_for() {
+    let Some(_) = any_guest() else { return };
+    run(1, &["exit=7"]).expect("exit", 7);
+    run(2, &["null,calls=10,gate=call", "exit=0"]).expect("exit", 0);
+}
+
+#[test]
+fn null_takes_no_exit() {
+    let Some(host) = any_guest() else { return };
+    let gates = ["null,calls=20000,gate=call", "null,calls=20000,gate=table", "null,calls=20000"];
+    let ended = run(1, &gates);
+    ended.expect("exit", 0);
+    for gate in &gates[..2] {
+        let [read_only, read_write] = records(&ended, gate)[..] else { panic!("two records of {gate}") };
+        assert_eq!((number(&read_only["ops"]), number(&read_only["values"]["refused"])), (40_000, 20_000));
+        assert_eq!((number(&read_write["ops"]), number(&read_write["values"]["refused"])), (40_000, 0));
+        assert_eq!(returns(&ended, gate), 0);
+    }
+    let syscall = records(&ended, gates[2])[0];
+    if host == Host::Pvm {
+        assert_eq!(syscall["outcome"], "unavailable:syscall-stays-in-ring-3-here");
+    } else {
+        assert_eq!(syscall["outcome"], "ok");
+    }
+}
+
+#[test]
+fn ring_0_is_for_hosts_that_run_it() {
+    let Some(host) = any_guest() else { return };
+    let ended = run(2, &["ipc,items=200,spin=10,ring=0"]);
+    let record = records(&ended, "ipc,items=200,spin=10,ring=0")[0];
+    let expected = if host == Host::Pvm { "unavailable:ring-0-is-interpreted-here" } else { "ok" };
+    assert_eq!(record["outcome"], expected);
+}
+
+#[test]
+fn who_waits_halts_or_looks_longer() {
+    let Some(_) = any_guest() else { return };
+    const ITEMS: u64 = 2000;
+    let (halt, poll) = ("ipc,items=2000,spin=50", "ipc,items=2000,spin=50,idle=poll");
+    let ended = run(2, &[halt, poll]);
+    ended.expect("exit", 0);
+    let value = |workload: &str, name: &str| number(&records(&ended, workload)[0]["values"][name]);
+    for workload in [halt, poll] {
+        assert_eq!(number(&records(&ended, workload)[0]["ops"]), ITEMS);
+    }
+    // At least every second item finds the other side asleep; often both do.
+    assert!(value(halt, "halts") >= ITEMS / 4, "{}", value(halt, "halts"));
+    assert!(value(poll, "halts") <= ITEMS / 100, "{}", value(poll, "halts"));
+    assert!(value(poll, "ipis") <= ITEMS / 100, "{}", value(poll, "ipis"));
+    let phases = ended.report["phases"].as_array().expect("phases");
+    let halts = |name: &str| {
+        let phase = phases.iter().find(|phase| phase["name"] == name).expect("the phase");
+        number(&phase["halts"]["exits"])
+    };
+    // What the guest says and what KVM has counted.
+    assert!(halts(halt) >= ITEMS / 4 && halts(poll) <= ITEMS / 100, "{} {}", halts(halt), halts(poll));
+    let ns = |workload: &str| number(&records(&ended, workload)[0]["ns"]);
+    note(
+        "figure",
+        &format!("ipc: halting takes {:.2} times as long as polling", ns(halt) as f64 / ns(poll) as f64),
+    );
+}
+
+#[test]
+fn one_cpu_where_two_are_needed() {
+    let Some(_) = any_guest() else { return };
+    let ended = run(1, &["ipc", "zeropages", "probe,what=ipi-spin"]);
+    ended.expect("exit", 0);
+    for workload in ["ipc", "zeropages", "probe,what=ipi-spin"] {
+        assert_eq!(records(&ended, workload)[0]["outcome"], "unavailable:needs-two-cpus");
+    }
+}
+
+#[test]
+fn too_much_for_its_memory() {
+    let Some(_) = any_guest() else { return };
+    let ended = run(1, &["gups,size=1g", "stream,size=1g", "null,gate=call,calls=10"]);
+    ended.expect("exit", 0);
+    for workload in ["gups,size=1g", "stream,size=1g"] {
+        assert_eq!(records(&ended, workload)[0]["outcome"], "unavailable:too-little-memory");
+    }
+    assert_eq!(records(&ended, "null,gate=call,calls=10")[0]["outcome"], "ok");
+}
+
+#[test]
+fn an_exception_ends_its_workload_alone() {
+    let Some(_) = any_guest() else { return };
+    let kinds = ["fault,kind=ud", "fault,kind=pf", "fault,kind=gp", "fault,kind=de"];
+    let after = "ipc,items=100,spin=10";
+    let ended = run(2, &[&kinds[..], &[after]].concat());
+    ended.expect("exit", 0);
+    for (kind, vector) in kinds.into_iter().zip([6, 14, 13, 0]) {
+        assert_eq!(records(&ended, kind)[0]["outcome"], "failed:exception");
+        assert!(ended.stdout.contains(&format!("exception {vector} in ring 3 on CPU 0")), "{}", ended.stdout);
+    }
+    assert!(ended.stdout.contains("cr2 0x7ffffffff000"), "{}", ended.stdout);
+    assert_eq!(records(&ended, after)[0]["outcome"], "ok");
+}
+
+#[test]
+fn every_workload_gives_its_records() {
+    let Some(_) = any_guest() else { return };
+    let workloads = [
+        "stream,size=3m,rounds=2",
+        "gups,size=1m,items=10000",
+        "linpack,size=256,rounds=1",
+        "compress,size=256k",
+        "hackbench,groups=1,loops=2",
+        "pagecache,size=1m,cache=lru",
+        "pagecache,size=1m,cache=tagged",
+        "zeropages,items=200,pool=off",
+        "jitter,items=5",
+        "probe,what=cpuid,items=10",
+        "probe,what=pio,items=10",
+        "probe,what=mmio,items=10",
+        "probe,what=gate,items=10",
+        "probe,what=hlt,items=10",
+        "probe,what=ipi-self,items=10",
+        "probe,what=ipi-spin,items=10",
+        "probe,what=ipi-halt,items=10",
+        "probe,what=timer,items=10",
+        "probe,what=touch,items=10",
+    ];
+    let ended = run(2, &workloads);
+    ended.expect("exit", 0);
+    for workload in workloads {
+        for record in records(&ended, workload) {
+            assert_eq!(record["outcome"], "ok", "{workload}");
+            assert!(number(&record["ops"]) > 0 && number(&record["ns"]) > 0, "{record}");
+        }
+    }
+    // An exit each, and of the kind that was asked for.
+    for probe in ["probe,what=pio,items=10", "probe,what=mmio,items=10"] {
+        assert_eq!(returns(&ended, probe), 10, "{probe}");
+    }
+    let hits = |workload| number(&records(&ended, workload)[0]["values"]["hits"]);
+    assert_eq!((hits("pagecache,size=1m,cache=lru"), hits("pagecache,size=1m,cache=tagged")), (0, 128));
+}
+
+#[test]
+fn the_tour() {
+    let Some(_) = any_guest() else { return };
+    let ended = vmm(["--report", "text"]).run();
+    ended.expect("exit", 0);
+    for stop in &abi::tour::TOUR {
+        records(&ended, stop.workload);
+        assert!(ended.stderr.contains(&format!("\n{} ", stop.workload)), "{}", ended.stderr);
+    }
+    assert!(ended.stderr.contains("\ntry next "), "{}", ended.stderr);
+}
+
+#[test]
+fn unknown_words_are_refused_before_there_is_a_machine() {
+    run(1, &["nul"]).expect_refusal(64, "did you mean null?");
+    run(1, &["ipc,item=3"]).expect_refusal(64, "did you mean items?");
+    run(1, &["null,gate=door"]).expect_refusal(64, "one of call, table, syscall");
+    run(1, &["shell"]).expect_refusal(64, "shell");
+}
