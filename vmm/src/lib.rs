@@ -7,7 +7,9 @@ pub mod init;
 pub mod kvm {
     pub mod canary;
     pub mod class;
+    pub mod doorbell;
     pub mod exit;
+    pub mod msi;
     pub mod stats;
     pub mod vcpu;
     pub mod vm;

@@ -14,6 +14,8 @@ use vmm_sys_util::eventfd::EventFd;
 #[repr(align(128))]
 pub struct Counters {
     pub kicks: Count,
+    /// Counted by whoever holds the device's lock, not by the serving thread.
+    pub kick_exits: Count,
     pub chains: Count,
     pub bytes: Count,
     pub interrupts: Count,
@@ -44,6 +46,8 @@ impl Count {
 pub struct QueueCounts {
     /// Notifications that reached the event fd, by ioeventfd or by an exit.
     pub kicks: u64,
+    /// Those of them that were exits to userspace.
+    pub kick_exits: u64,
     /// Descriptor chains served.
     pub chains: u64,
     /// Payload bytes moved, without device headers.
@@ -63,6 +67,7 @@ impl Counters {
     pub fn snapshot(&self, kick: &EventFd) -> QueueCounts {
         QueueCounts {
             kicks: self.kicks.get() + pending(kick),
+            kick_exits: self.kick_exits.get(),
             chains: self.chains.get(),
             bytes: self.bytes.get(),
             interrupts: self.interrupts.get(),

@@ -229,10 +229,11 @@ impl Front {
     }
 
     /// A kick that came as an exit. One to a queue that does not exist is ignored.
-    pub fn kick(&self, queue: u32) {
+    pub fn kick(&mut self, queue: u32) {
         if let Some(queue) = usize::try_from(queue).ok().and_then(|index| self.queues.get(index))
             && self.live()
         {
+            queue.counters.kick_exits.add(1);
             // It fails only where 2^64 kicks wait.
             let _ = queue.kick.write(1);
         }

@@ -132,7 +132,7 @@ impl Userspace {
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: EventFd::new(EFD_NONBLOCK)? });
         let worker =
             Worker { name: self.name.clone(), tuning: self.tuning.clone(), stop: stop.clone(), acked };
-        let builder = Builder::new().name(self.name.clone()).stack_size(STACK);
+        let builder = Builder::new().name(self.name.replace('.', "")).stack_size(STACK);
         let thread = builder.spawn(move || worker.run(group, queues))?;
         self.running.push(Running { stop, thread });
         Ok(())

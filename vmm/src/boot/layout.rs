@@ -1,8 +1,8 @@
 //! Where things are in the guest's physical address space.
 //!
 //! ```text
-//!      0x500  GDT                              3 GiB  PCI and virtio-mmio window
-//!     0x7000  boot parameters (zero page)       0xe000_0000  ECAM, one bus
+//!      0x500  GDT                              3 GiB  PCI window
+//!     0x7000  boot parameters (zero page)       0xe000_0000  ECAM, one bus; then virtio-mmio
 //!     0x8000  PVH start info, memory map        0xfec0_0000  IOAPIC
 //!     0x9000  page tables: identity, 4 GiB      0xfee0_0000  local APICs
 //!    0x20000  command line                      0xfffb_c000  KVM's own (TSS, identity map)
@@ -32,6 +32,8 @@ pub const PCI_MMIO_END: u64 = 0xe000_0000;
 /// Enhanced configuration access, bus 0 only (PCIe 6.0 §7.2.2).
 pub const ECAM: u64 = 0xe000_0000;
 pub const ECAM_LEN: u64 = 0x10_0000;
+/// Register pages of virtio-mmio devices.
+pub const VIRTIO_MMIO: u64 = 0xe020_0000;
 pub const IOAPIC: u64 = 0xfec0_0000;
 pub const IOAPIC_LEN: u64 = 0x20;
 /// Three pages that KVM needs on Intel CPUs without unrestricted guest (KVM_SET_TSS_ADDR).

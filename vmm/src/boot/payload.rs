@@ -12,7 +12,7 @@ use super::initramfs::{self, Initramfs};
 use super::state::Entry;
 use super::{builtin, linux, load, modules, pvh};
 use crate::config::input::{self, InputError};
-use crate::config::{Config, Idle};
+use crate::config::{Config, Idle, Transport};
 use crate::status::{Fatal, Status};
 
 #[derive(Debug, thiserror::Error)]
@@ -101,8 +101,9 @@ pub fn open(config: &Config) -> Result<Payload, Error> {
                 Some(tree) => Some(tree.clone()),
                 None => modules::beside(path, version),
             };
+            let useful: Vec<&str> = USEFUL.into_iter().chain(drivers(config)).collect();
             let contents =
-                initramfs::Contents { modules: &[], useful: &USEFUL, workloads: &config.boot.workloads };
+                initramfs::Contents { modules: &[], useful: &useful, workloads: &config.boot.workloads };
             let mut built = initramfs::plan(tree.as_deref(), contents)?;
             notes.append(&mut built.notes);
             Some(Initrd::Built(built))
@@ -110,6 +111,17 @@ pub fn open(config: &Config) -> Result<Payload, Error> {
         None => None,
     };
     Ok(Payload::File(Box::new(Files { path: path.into(), kernel, initrd, notes })))
+}
+
+/// Drivers of the devices that `config` names, as modules; what they need comes by itself.
+fn drivers(config: &Config) -> Vec<&'static str> {
+    let (disk, net) = (!config.disks.is_empty(), !config.nets.is_empty());
+    let transport = match config.virtio.transport {
+        Transport::Pci => "virtio_pci",
+        Transport::Mmio => "virtio_mmio",
+    };
+    let drivers = [(transport, disk || net), ("virtio_blk", disk), ("virtio_net", net)];
+    drivers.into_iter().filter(|(_, needed)| *needed).map(|(driver, _)| driver).collect()
 }
 
 fn is_linux(image: &Image) -> bool {

@@ -13,8 +13,8 @@ use crate::config::memory::{Pool, Size};
 use crate::config::pin::Pin;
 use crate::config::report::Request;
 use crate::config::{
-    Asked, Backing, Boot, Config, Console, Idle, Knob, Memory, Pinning, Protocol, Pv, Report, boot, idle,
-    timeout, vcpus, word,
+    Asked, Backing, Boot, Config, Console, Disk, Idle, Knob, Memory, Net, Pinning, Protocol, Pv, Report,
+    Transport, Virtio, boot, idle, timeout, vcpus, virtio, word,
 };
 
 /// The flag whose file holds other flags.
@@ -31,6 +31,8 @@ pub struct Args {
     cpus: Cpus,
     #[command(flatten)]
     memory: Ram,
+    #[command(flatten)]
+    devices: Devices,
     #[command(flatten)]
     output: Output,
 }
@@ -65,7 +67,7 @@ struct Cpus {
     /// Virtual CPUs, 1 to 255 [default: 1; 2 for the tour]
     #[arg(long, value_name = "N", value_parser = vcpus::parse)]
     vcpus: Option<u8>,
-    /// vCPU@CPU: keep this vCPU's thread on this host CPU, as in 0@2,1@3
+    /// THREAD@CPU: keep a vCPU's thread, or a device's workers, on this host CPU, as in 0@2,1@3,blk0@1
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pin: Vec<Pin>,
     /// Nanoseconds that KVM polls before it puts a halted vCPU to sleep; 0: never [default: the host's]
@@ -102,6 +104,56 @@ struct Ram {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device knobs")]
+struct Devices {
+    /// A raw image or block device as virtio disk: path=FILE[,ro][,direct][,engine=sync|uring]
+    /// [,queues=N][,serial=S]; may be repeated
+    #[arg(long, value_name = "KEYS")]
+    disk: Vec<Disk>,
+    /// A tap as virtio network card: tap=NAME or fd=N[:N…], [,mac=MAC][,queues=N][,offload=on|off];
+    /// may be repeated
+    #[arg(long, value_name = "KEYS")]
+    net: Vec<Net>,
+    /// How drivers find virtio devices: pci, with MSI-X, or mmio [default: pci]
+    #[arg(long, value_name = "pci|mmio")]
+    transport: Option<Transport>,
+    /// VIRTIO_F_EVENT_IDX: driver and device say at which buffer they want to be told [default: on]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    event_idx: Option<bool>,
+    /// Kicks wake workers in the kernel; off: each is an exit to userspace [default: on]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    ioeventfd: Option<bool>,
+    /// Interrupts are writes to an fd; off: each is an ioctl [default: on]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    irqfd: Option<bool>,
+    /// Microseconds that device workers poll their rings before they sleep [default: 0]
+    #[arg(long, value_name = "US", value_parser = virtio::busy_poll)]
+    busy_poll: Option<Duration>,
+}
+
+impl Devices {
+    /// The names of their worker threads, as `--pin` takes them.
+    fn workers(&self) -> Vec<String> {
+        let disks = (0..self.disk.len()).map(|i| format!("blk{i}"));
+        disks.chain((0..self.net.len()).map(|i| format!("net{i}"))).collect()
+    }
+
+    fn virtio(&self) -> Virtio {
+        let usual = Virtio::default();
+        Virtio {
+            transport: self.transport.unwrap_or(usual.transport),
+            event_idx: self.event_idx.unwrap_or(usual.event_idx),
+            ioeventfd: self.ioeventfd.unwrap_or(usual.ioeventfd),
+            irqfd: self.irqfd.unwrap_or(usual.irqfd),
+            busy_poll: self.busy_poll.unwrap_or(usual.busy_poll),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Console, report and control")]
 struct Output {
     /// Serial console: stdio, file=PATH or none; on a terminal, Ctrl-A x ends the machine
@@ -126,7 +178,7 @@ struct Output {
 impl Args {
     /// What these flags mean together.
     pub fn resolve(self, asked: Vec<Asked>) -> Result<Config, Usage> {
-        let Args { guest, cpus, memory, output } = self;
+        let Args { guest, cpus, memory, devices, output } = self;
         let tour = guest.kernel.is_none() && guest.workload.is_empty();
         let vcpus = cpus.vcpus.unwrap_or(if tour { tour::VCPUS } else { 1 });
         let stops = || tour::TOUR.iter().map(|stop| stop.workload.to_owned()).collect();
@@ -147,10 +199,14 @@ impl Args {
             vcpus,
             memory: Memory::new(size, backing, memory.prefault.unwrap_or(false))
                 .map_err(|error| Usage::flag("memory", Some(size.to_string()), error))?,
-            pin: Pinning::new(cpus.pin, vcpus, &[]).map_err(|error| Usage::flag("pin", None, error))?,
+            pin: Pinning::new(cpus.pin, vcpus, &devices.workers())
+                .map_err(|error| Usage::flag("pin", None, error))?,
             halt_poll_ns: cpus.halt_poll,
             idle: cpus.idle.unwrap_or_default(),
             pv: cpus.pv.unwrap_or_default(),
+            virtio: devices.virtio(),
+            disks: devices.disk,
+            nets: devices.net,
             console: output.console.unwrap_or_default(),
             reports: Report::all(output.report).map_err(|error| Usage::flag("report", None, error))?,
             timeout: output.timeout,

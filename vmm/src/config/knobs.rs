@@ -12,6 +12,13 @@ pub enum Knob {
     Thp,
     Hugepages,
     Prefault,
+    Disk,
+    Net,
+    Transport,
+    EventIdx,
+    Ioeventfd,
+    Irqfd,
+    BusyPoll,
 }
 
 /// A knob that the user set.
@@ -24,7 +31,7 @@ pub struct Asked {
 
 impl Knob {
     /// In the order of the help.
-    pub const ALL: [Knob; 9] = [
+    pub const ALL: [Knob; 16] = [
         Knob::Vcpus,
         Knob::Pin,
         Knob::HaltPoll,
@@ -34,6 +41,13 @@ impl Knob {
         Knob::Thp,
         Knob::Hugepages,
         Knob::Prefault,
+        Knob::Disk,
+        Knob::Net,
+        Knob::Transport,
+        Knob::EventIdx,
+        Knob::Ioeventfd,
+        Knob::Irqfd,
+        Knob::BusyPoll,
     ];
 
     /// The flag without its dashes, which is also the key of the config file.
@@ -48,6 +62,13 @@ impl Knob {
             Knob::Thp => "thp",
             Knob::Hugepages => "hugepages",
             Knob::Prefault => "prefault",
+            Knob::Disk => "disk",
+            Knob::Net => "net",
+            Knob::Transport => "transport",
+            Knob::EventIdx => "event-idx",
+            Knob::Ioeventfd => "ioeventfd",
+            Knob::Irqfd => "irqfd",
+            Knob::BusyPoll => "busy-poll",
         }
     }
 
@@ -62,6 +83,12 @@ impl Knob {
             Knob::Memory => &["memory.asked", "memory.got_bytes"],
             Knob::Thp | Knob::Hugepages => &["memory.coverage", "memory.pages_2m", "memory.pages_1g"],
             Knob::Prefault => &["memory.got_bytes", "exits.kernel.page_fault"],
+            Knob::Disk | Knob::Net => &["devices.name", "devices.data_path", "devices.queues.chains"],
+            Knob::Transport => &["devices.transport", "devices.queues.interrupts"],
+            Knob::EventIdx => &["devices.queues.kicks", "devices.queues.interrupts"],
+            Knob::Ioeventfd => &["devices.queues.kicks", "devices.queues.kick_exits"],
+            Knob::Irqfd => &["devices.interrupts_by", "devices.queues.interrupts"],
+            Knob::BusyPoll => &["devices.queues.polls", "devices.queues.polls_found", "devices.queues.kicks"],
         }
     }
 }

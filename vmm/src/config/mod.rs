@@ -2,33 +2,41 @@
 //!
 //! - [`boot`], [`vcpus`], [`memory`], [`pin`], [`idle`], [`pv`], [`console`], [`report`],
 //!   [`timeout`]  one file per knob: how it is written, what is valid, what follows
+//! - [`disk`], [`net`]  devices, each written as [`keys`]; [`virtio`]: how drivers reach them
 //! - [`knobs`]  flag → the counter that proves it
 //! - [`input`]  files that a user names
 //! - [`word`]   one of a few words, and the nearest
 
 pub mod boot;
 pub mod console;
+pub mod disk;
 pub mod idle;
 pub mod input;
+pub mod keys;
 pub mod knobs;
 pub mod memory;
+pub mod net;
 pub mod pin;
 pub mod pv;
 pub mod report;
 pub mod timeout;
 pub mod vcpus;
+pub mod virtio;
 pub mod word;
 
 use std::time::Duration;
 
 pub use boot::{Boot, Protocol};
 pub use console::Console;
+pub use disk::Disk;
 pub use idle::Idle;
 pub use knobs::{Asked, Knob};
 pub use memory::{Backing, Memory};
+pub use net::Net;
 pub use pin::Pinning;
 pub use pv::Pv;
 pub use report::{Format, Report};
+pub use virtio::{Transport, Virtio};
 
 /// One machine, every knob resolved.
 #[derive(Clone, Debug)]
@@ -42,6 +50,9 @@ pub struct Config {
     pub halt_poll_ns: Option<u32>,
     pub idle: Idle,
     pub pv: Pv,
+    pub disks: Vec<Disk>,
+    pub nets: Vec<Net>,
+    pub virtio: Virtio,
     pub console: Console,
     pub reports: Vec<Report>,
     pub timeout: Option<Duration>,

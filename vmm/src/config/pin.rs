@@ -59,7 +59,7 @@ impl FromStr for Pin {
 
 impl Pinning {
     /// Each pin names a thread that a machine of `vcpus` and these `workers` has, and none twice.
-    pub fn new(pins: Vec<Pin>, vcpus: u8, workers: &[&'static str]) -> Result<Pinning, PinError> {
+    pub fn new(pins: Vec<Pin>, vcpus: u8, workers: &[String]) -> Result<Pinning, PinError> {
         let mut pinning = Pinning::default();
         for Pin { thread, cpu } in pins {
             match thread {
@@ -69,8 +69,8 @@ impl Pinning {
                 }
                 Thread::Vcpu(vcpu) => pinning.vcpus.push((vcpu, cpu)),
                 Thread::Worker(worker) if workers.is_empty() => return Err(PinError::NoWorkers { worker }),
-                Thread::Worker(worker) if !workers.contains(&worker.as_str()) => {
-                    let unknown = UnknownWord::new(&worker, workers.iter().copied());
+                Thread::Worker(worker) if !workers.contains(&worker) => {
+                    let unknown = UnknownWord::new(&worker, workers.iter().map(String::as_str));
                     return Err(PinError::NoWorker { worker, unknown });
                 }
                 Thread::Worker(worker) if pinning.workers.iter().any(|(other, _)| *other == worker) => {
@@ -89,7 +89,7 @@ mod tests {
 
     fn pinning(text: &str) -> Result<Pinning, PinError> {
         let pins = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
-        Pinning::new(pins, 2, &["net0"])
+        Pinning::new(pins, 2, &["net0".into()])
     }
 
     #[test]

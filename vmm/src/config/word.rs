@@ -4,18 +4,18 @@ use abi::workload::nearest;
 
 /// A word that is none of the valid ones.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of {valid}{}", nearest.map(|word| format!("; did you mean {word}?")).unwrap_or_default())]
+#[error("not one of {valid}{}", nearest.as_ref().map(|word| format!("; did you mean {word}?")).unwrap_or_default())]
 pub struct UnknownWord {
     /// The valid words, separated by commas.
     valid: String,
-    nearest: Option<&'static str>,
+    nearest: Option<String>,
 }
 
 impl UnknownWord {
     /// `text` is none of `words`.
-    pub fn new(text: &str, words: impl Iterator<Item = &'static str> + Clone) -> UnknownWord {
+    pub fn new<'w>(text: &str, words: impl Iterator<Item = &'w str> + Clone) -> UnknownWord {
         let valid = words.clone().collect::<Vec<_>>().join(", ");
-        UnknownWord { valid, nearest: nearest(text, words) }
+        UnknownWord { valid, nearest: nearest(text, words).map(str::to_owned) }
     }
 }
 

@@ -205,4 +205,14 @@ impl Vm {
     pub fn irqfd(&self, fd: &EventFd, gsi: u32) -> Result<(), Error> {
         self.fd.register_irqfd(fd, gsi).map_err(Error::doing(format!("attach irqfd to interrupt {gsi}")))
     }
+
+    /// It is one no more.
+    pub fn irqfd_off(&self, fd: &EventFd, gsi: u32) -> Result<(), Error> {
+        self.fd.unregister_irqfd(fd, gsi).map_err(Error::doing(format!("detach irqfd from interrupt {gsi}")))
+    }
+
+    /// An edge on `gsi`, now.
+    pub fn raise(&self, gsi: u32) -> Result<(), Error> {
+        self.fd.set_irq_line(gsi, true).map_err(Error::doing(format!("raise interrupt {gsi}")))
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::boot::payload;
 use crate::kvm::vm;
-use crate::machine::memory;
+use crate::machine::{attach, memory};
 use crate::status::{Fatal, Status};
 
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,8 @@ pub enum Error {
     #[error("make room for PCI configuration space: {0}")]
     Pci(std::io::Error),
     #[error(transparent)]
+    Device(#[from] attach::Error),
+    #[error(transparent)]
     Overlap(#[from] devices::bus::Overlap),
 }
 
@@ -33,6 +35,7 @@ impl Fatal for Error {
             Error::Kvm(error) => error.status(),
             Error::Memory(error) => error.status(),
             Error::Payload(error) => error.status(),
+            Error::Device(error) => error.status(),
             Error::Write(_)
             | Error::EventFd(_)
             | Error::Signals(_)

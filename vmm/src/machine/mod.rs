@@ -1,5 +1,6 @@
 //! The build of a machine, step by step, in the order in which KVM wants it.
 
+pub mod attach;
 mod error;
 mod interrupts;
 pub mod memory;
@@ -9,10 +10,11 @@ mod start;
 use std::sync::{Arc, Mutex};
 
 use abi::port;
+use acpi_tables::Aml;
+use attach::{Attached, Numbers, Opened, describe};
 use devices::acpi::Power;
 use devices::exit_port::ExitPort;
 use devices::ioapic::Ioapic;
-use devices::pci::bus::PciBus;
 use devices::pvpanic::PvPanic;
 use devices::serial::{Line, Serial};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -35,9 +37,9 @@ pub struct Machine {
     pub vm: Vm,
     pub vcpus: Vec<Vcpu>,
     pub buses: Buses,
+    pub devices: Attached,
     pub serial: Option<Arc<Mutex<Serial>>>,
     pub exit_port: Arc<Mutex<ExitPort>>,
-    pub pci: Arc<Mutex<PciBus>>,
     pub applied: Applied,
     /// Last, so that it outlives the VM that maps it.
     pub ram: GuestRam,
@@ -57,12 +59,18 @@ pub struct Applied {
 }
 
 /// Builds the machine of `config`; its serial port, if it has one, sends to `line`.
-pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> Result<Machine, Error> {
+pub fn build(
+    config: &Config,
+    payload: Payload,
+    opened: Opened,
+    line: Option<Box<dyn Line>>,
+) -> Result<Machine, Error> {
     // The VM, and what must be set before its first vCPU.
     let (kvm, abilities) = vm::open(config.vcpus)?;
     let vm = Vm::create(&kvm)?;
     let serial = line.is_some();
-    let pins = if serial { SERIAL_GSI + 1 } else { 0 };
+    let wire = if serial { SERIAL_GSI + 1 } else { 0 };
+    let pins = wire + opened.wires();
     vm.split_irqchip(pins)?;
     let disabled_exits = disable_exits(&vm, config.idle, abilities)?;
     let halt_poll = config.halt_poll_ns.map_or(Ok(()), |ns| vm.halt_poll(ns));
@@ -70,11 +78,13 @@ pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> 
     // Memory, and what is in it when the first CPU starts.
     let ram = GuestRam::allocate(&config.memory, &layout::ram(config.memory.size))?;
     vm.map(ram.mem())?;
+    let described = describe::devices(&opened, wire);
+    let described: Vec<&dyn Aml> = described.iter().map(|device| device as &dyn Aml).collect();
     let hardware = acpi::Hardware {
         vcpus: config.vcpus,
         serial_gsi: serial.then_some(SERIAL_GSI),
         ioapic: pins > 0,
-        devices: &[],
+        devices: &described,
         pci: true,
     };
     let rsdp = acpi::write(ram.mem(), &hardware)?;
@@ -105,7 +115,13 @@ pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> 
     buses.port.attach(port::ACPI_SLEEP_CONTROL.into(), port::ACPI_LEN.into(), Arc::new(Mutex::new(Power)))?;
     buses.port.attach(port::PVPANIC.into(), 1, Arc::new(Mutex::new(PvPanic)))?;
     let pci = pci::attach(&vm, &mut buses)?;
-    let serial = line.map(|line| attach_serial(&vm, &mut buses, pins, line)).transpose()?;
+    let numbers = Numbers { wire, vector: pins };
+    let devices = opened.attach(&vm, ram.mem(), pci, &mut buses.memory, numbers)?;
+    if pins > 0 {
+        let ioapic = Ioapic::new(pins as u8, Box::new(interrupts::Pins(vm.clone())));
+        buses.memory.attach(layout::IOAPIC, layout::IOAPIC_LEN, Arc::new(Mutex::new(ioapic)))?;
+    }
+    let serial = line.map(|line| attach_serial(&vm, &mut buses, line)).transpose()?;
 
     let applied = Applied {
         abilities,
@@ -115,7 +131,7 @@ pub fn build(config: &Config, payload: Payload, line: Option<Box<dyn Line>>) -> 
         tsc_khz: vcpus[0].tsc_khz(),
         cmdline: loaded.cmdline,
     };
-    Ok(Machine { vm, vcpus, buses, serial, exit_port, pci, applied, ram })
+    Ok(Machine { vm, vcpus, buses, devices, serial, exit_port, applied, ram })
 }
 
 /// `--idle=native`: as many of HLT and MWAIT as KVM lets go.
@@ -129,17 +145,9 @@ fn disable_exits(vm: &Vm, idle: Idle, abilities: Abilities) -> Result<u64, vm::E
     Ok(bits)
 }
 
-fn attach_serial(
-    vm: &Vm,
-    buses: &mut Buses,
-    pins: u32,
-    line: Box<dyn Line>,
-) -> Result<Arc<Mutex<Serial>>, Error> {
+fn attach_serial(vm: &Vm, buses: &mut Buses, line: Box<dyn Line>) -> Result<Arc<Mutex<Serial>>, Error> {
     let irq = EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?;
     vm.irqfd(&irq, SERIAL_GSI)?;
-    let routes = interrupts::Pins(vm.clone());
-    let ioapic = Ioapic::new(pins as u8, Box::new(routes));
-    buses.memory.attach(layout::IOAPIC, layout::IOAPIC_LEN, Arc::new(Mutex::new(ioapic)))?;
     let serial = Arc::new(Mutex::new(Serial::new(irq, line)));
     buses.port.attach(port::COM1.into(), port::COM1_LEN.into(), serial.clone())?;
     Ok(serial)

@@ -6,7 +6,7 @@ use abi::record::{Outcome, Record as Line};
 use super::facts::Facts;
 use super::kernel::Trust;
 use super::model::{Guest, Memory, Record, Report, SCHEMA, Time, UserspaceExit, Vcpu};
-use super::{adds_up, evidence, phases, resolved, userspace};
+use super::{adds_up, device, evidence, phases, resolved, userspace};
 use crate::kvm::stats::Counters;
 
 /// Adds up what a run has left behind.
@@ -39,7 +39,7 @@ pub fn build(facts: &Facts) -> Report {
             vmm_resident_bytes: facts.memory.vmm_resident_bytes,
         },
         vcpus: vcpus(facts, &trust),
-        devices: Vec::new(),
+        devices: facts.devices.iter().map(|counts| device::device(counts, facts.config)).collect(),
         knobs: Vec::new(),
         phases: phases::phases(facts, &trust),
         records: facts.records.lines().filter_map(record).collect(),

@@ -2,6 +2,7 @@
 //! machine fills it, [`build`](super::build) reads it.
 
 use abi::mark::Mark;
+use devices::virtio::front::DeviceCounts;
 
 use crate::config::{Config, Knob};
 use crate::kvm::canary::Canary;
@@ -39,6 +40,8 @@ pub struct Facts<'a> {
     /// Which of them this host moves.
     pub canary: Canary,
     pub memory: MemoryFacts,
+    /// Of every device, after its workers have stopped.
+    pub devices: Vec<DeviceCounts>,
     pub knobs: Vec<Got>,
     /// Lines that the guest has written to the record port.
     pub records: String,

@@ -1,6 +1,6 @@
 //! What each knob has become, in words: the `got` of `asked → got`.
 
-use crate::config::{Backing, Config, Idle, Knob, Memory};
+use crate::config::{Backing, Config, Idle, Knob, Memory, Transport};
 use crate::kvm::vm;
 use crate::machine::Applied;
 use crate::machine::memory::MemoryEvidence;
@@ -35,6 +35,23 @@ pub fn words(
             ),
             None => "unknown: /proc/self/smaps cannot be read".into(),
         },
+        Knob::Disk => format!("{} attached", config.disks.len()),
+        Knob::Net => format!("{} attached", config.nets.len()),
+        _ if config.disks.is_empty() && config.nets.is_empty() => "nothing: there is no virtio device".into(),
+        Knob::Transport => match config.virtio.transport {
+            Transport::Pci => "PCI functions with MSI-X".into(),
+            Transport::Mmio => "register pages, a wire each".into(),
+        },
+        Knob::EventIdx => if config.virtio.event_idx { "offered" } else { "not offered" }.into(),
+        Knob::Ioeventfd => {
+            if config.virtio.ioeventfd { "kicks wake workers in the kernel" } else { "each kick is an exit" }
+                .into()
+        }
+        Knob::Irqfd => {
+            if config.virtio.irqfd { "interrupts are writes to an fd" } else { "each interrupt is an ioctl" }
+                .into()
+        }
+        Knob::BusyPoll => format!("workers poll for {} us", config.virtio.busy_poll.as_micros()),
     }
 }
 

@@ -14,6 +14,7 @@
 pub mod adds_up;
 pub mod birth;
 mod build;
+mod device;
 pub mod evidence;
 pub mod facts;
 pub mod got;

@@ -185,6 +185,45 @@ pub struct Vcpu {
 #[derive(Clone, Debug, Serialize)]
 pub struct Device {
     pub name: String,
+    /// `blk`, `net`.
+    pub kind: &'static str,
+    /// `userspace`, `vhost-kernel`, `vhost-user`.
+    pub data_path: &'static str,
+    /// `pci`, `mmio`.
+    pub transport: &'static str,
+    /// `irqfd`, `ioctl`.
+    pub interrupts_by: &'static str,
+    pub queues: Vec<Queue>,
+    pub operations: Vec<Operation>,
+}
+
+/// A queue of a device, as the thread that served it has counted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Queue {
+    pub kicks: u64,
+    /// Kicks that were exits to userspace.
+    pub kick_exits: u64,
+    /// Requests or frames; several buffers of one frame count each.
+    pub chains: u64,
+    /// Payload.
+    pub bytes: u64,
+    pub interrupts: u64,
+    /// Looks at an empty ring in busy polling, and those that found something.
+    pub polls: u64,
+    pub polls_found: u64,
+    pub errors: u64,
+}
+
+/// One kind of operation of a device.
+#[derive(Clone, Debug, Serialize)]
+pub struct Operation {
+    pub name: &'static str,
+    pub count: u64,
+    pub bytes: u64,
+    pub errors: u64,
+    pub ns_p50: u64,
+    pub ns_p99: u64,
+    pub ns_max: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]

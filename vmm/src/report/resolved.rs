@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{Backing, Config, Console, Idle, Protocol, Pv};
+use devices::blk::Engine;
+
+use crate::config::net::Wire;
+use crate::config::{Backing, Config, Console, Disk, Idle, Net, Protocol, Pv, Transport};
 
 /// Keys are the flags; units are in the names.
 pub fn config(config: &Config) -> Value {
@@ -36,6 +39,16 @@ pub fn config(config: &Config) -> Value {
             Idle::Native => "native",
         },
         "pv": pv(&config.pv),
+        "disks": config.disks.iter().map(disk).collect::<Vec<_>>(),
+        "nets": config.nets.iter().map(net).collect::<Vec<_>>(),
+        "transport": match config.virtio.transport {
+            Transport::Pci => "pci",
+            Transport::Mmio => "mmio",
+        },
+        "event_idx": config.virtio.event_idx,
+        "ioeventfd": config.virtio.ioeventfd,
+        "irqfd": config.virtio.irqfd,
+        "busy_poll_us": u64::try_from(config.virtio.busy_poll.as_micros()).unwrap_or(u64::MAX),
         "console": match &config.console {
             Console::Stdio => "stdio".to_owned(),
             Console::File(path) => format!("file={}", path.display()),
@@ -43,6 +56,27 @@ pub fn config(config: &Config) -> Value {
         },
         "timeout_us": config.timeout.map(|limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)),
     })
+}
+
+fn disk(disk: &Disk) -> Value {
+    json!({
+        "path": disk.image.path,
+        "read_only": disk.image.read_only,
+        "direct": disk.image.direct,
+        "engine": match disk.engine {
+            Engine::Sync => "sync",
+            Engine::Uring => "uring",
+        },
+        "queues": disk.queues,
+    })
+}
+
+fn net(net: &Net) -> Value {
+    let (tap, fds) = match &net.wire {
+        Wire::Tap(name) => (Some(name), None),
+        Wire::Fds(fds) => (None, Some(fds)),
+    };
+    json!({ "tap": tap, "fds": fds, "mac": net.mac, "queues": net.queues, "offload": net.offload })
 }
 
 /// `null`: KVM's own choice.

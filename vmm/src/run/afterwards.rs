@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use devices::exit_port::ExitPort;
+use devices::virtio::front::DeviceCounts;
 use kvm_ioctls::Kvm;
 
 use super::end::End;
@@ -24,13 +25,14 @@ pub struct Scene<'a> {
     pub birth: Birth,
     pub end: &'a End,
     pub buses: &'a Buses,
+    pub devices: Vec<DeviceCounts>,
     pub exit_port: &'a Mutex<ExitPort>,
     pub applied: &'a Applied,
     pub ram: &'a GuestRam,
 }
 
 /// Asks /proc and runs the canary: some milliseconds, after the guest has ended.
-pub fn gather<'a>(scene: &Scene<'a>, outcome: Outcome) -> Facts<'a> {
+pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
     // First, while nothing of the report itself is in memory.
     let memory = scene.ram.evidence().ok();
     let process_cpu_ns = now_ns(libc::CLOCK_PROCESS_CPUTIME_ID);
@@ -60,6 +62,7 @@ pub fn gather<'a>(scene: &Scene<'a>, outcome: Outcome) -> Facts<'a> {
         ended: outcome.span.1,
         process_cpu_ns,
         knobs: knobs.collect(),
+        devices: scene.devices,
         counters: outcome.stats.as_ref().and_then(named),
         marks: outcome.boundaries.into_iter().map(mark).collect(),
         vcpus: outcome.vcpus.into_iter().map(|one| vcpu(one, |id| statistics?.of_vcpu(id))).collect(),

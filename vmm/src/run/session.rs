@@ -12,6 +12,7 @@ use super::signals::Signals;
 use crate::boot::payload;
 use crate::config::Config;
 use crate::kvm::stats::Statistics;
+use crate::machine::attach::Opened;
 use crate::machine::{self, Machine};
 use crate::report::{self, Birth};
 use crate::status::{Failure, Status, say};
@@ -22,14 +23,15 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     let payload = payload::open(config)?;
     affinity::check(&config.pin)?;
     report::write::check(&config.reports)?;
+    let opened = Opened::open(config).map_err(machine::Error::Device)?;
     let signals = Signals::take().map_err(machine::Error::Signals)?;
     let wire = Wire::open(&config.console)?;
     let words = LastWords::default();
     let line = wire.as_ref().map(Wire::line).transpose().map_err(machine::Error::EventFd)?;
     let line = line.map(|line| Box::new(Listener::new(line, words.clone())) as _);
 
-    let Machine { vm, vcpus, buses, serial, exit_port, pci: _, applied, ram } =
-        machine::build(config, payload, line)?;
+    let Machine { vm, vcpus, buses, devices, serial, exit_port, applied, ram } =
+        machine::build(config, payload, opened, line)?;
     if config.verbose {
         say(format_args!("added to the command line: {}", applied.cmdline.added()));
     }
@@ -44,6 +46,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     let outcome = running::run(config, parts);
     // The terminal first: whatever is said from here on is said on a sane one.
     let console = console.map(|console| console.finish(&signals));
+    let devices = devices.finish();
     let outcome = outcome?;
 
     let end = end::of(&outcome, words.said());
@@ -60,11 +63,12 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
             birth,
             end: &end,
             buses: &buses,
+            devices,
             exit_port: &exit_port,
             applied: &applied,
             ram: &ram,
         };
-        let facts = afterwards::gather(&scene, outcome);
+        let facts = afterwards::gather(scene, outcome);
         report::write::all(&report::build(&facts), &config.reports)?;
     }
     Ok(end.status)

@@ -55,6 +55,9 @@ fn config() -> Config {
         halt_poll_ns: Some(50_000),
         idle: Idle::Halt,
         pv: Pv { eoi: Some(false), ..Pv::default() },
+        disks: vec![],
+        nets: vec![],
+        virtio: crate::config::Virtio::default(),
         console: Console::Stdio,
         reports: vec![],
         timeout: Some(Duration::from_secs(9)),
@@ -165,6 +168,7 @@ fn report() -> Report {
             vmm_private_bytes: Some(300 << 10),
             vmm_resident_bytes: Some(1800 << 10),
         },
+        devices: vec![],
         knobs: vec![Got { knob: Knob::HaltPoll, got: "50000 ns".into() }],
         records: "null,items=9 read-only ok ops=9 ns=900 halts=2\nnonsense\n".into(),
     })
@@ -232,6 +236,7 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
         counters: None,
         canary: Canary::default(),
         memory: MemoryFacts::default(),
+        devices: vec![],
         knobs: vec![],
         records: String::new(),
     };

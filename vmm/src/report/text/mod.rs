@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::model::{Knob, Phase, Record, Report};
+use super::model::{Device, Knob, Phase, Record, Report};
 use lines::{cut, finish, paragraph, prose};
 use units::{count, duration, maybe, rate, signed, size};
 
@@ -22,6 +22,10 @@ pub fn render(report: &Report) -> String {
     if report.phases.len() > 1 {
         out.push('\n');
         phases(&mut out, &report.phases);
+    }
+    if !report.devices.is_empty() {
+        out.push('\n');
+        report.devices.iter().for_each(|row| device(&mut out, row));
     }
     if !report.knobs.is_empty() {
         out.push('\n');
@@ -99,6 +103,30 @@ fn phases(out: &mut String, phases: &[Phase]) {
                 &exits.unexplained.map_or("-".into(), signed),
             ],
         );
+    }
+}
+
+fn device(out: &mut String, device: &Device) {
+    let how = format!("{} · {} · interrupts by {}", device.data_path, device.transport, device.interrupts_by);
+    prose(out, &device.name, &how);
+    for (index, queue) in device.queues.iter().enumerate().filter(|(_, queue)| queue.chains + queue.kicks > 0)
+    {
+        let mut items = vec![format!("queue {index}: {} chains", count(queue.chains)), size(queue.bytes)];
+        items.push(format!("{} kicks, {} of them exits", count(queue.kicks), count(queue.kick_exits)));
+        items.push(format!("{} interrupts", count(queue.interrupts)));
+        items.extend(
+            (queue.polls > 0)
+                .then(|| format!("{} of {} polls found work", count(queue.polls_found), count(queue.polls))),
+        );
+        items.extend((queue.errors > 0).then(|| format!("{} errors", count(queue.errors))));
+        paragraph(out, "", " · ", &items);
+    }
+    for row in &device.operations {
+        let mut items = vec![format!("{}: {}", row.name, count(row.count)), size(row.bytes)];
+        let [p50, p99, max] = [row.ns_p50, row.ns_p99, row.ns_max].map(duration);
+        items.push(format!("p50 {p50}, p99 {p99}, max {max}"));
+        items.extend((row.errors > 0).then(|| format!("{} errors", count(row.errors))));
+        paragraph(out, "", " · ", &items);
     }
 }
 

@@ -1,0 +1,80 @@
+//! `--transport`, `--event-idx`, `--ioeventfd`, `--irqfd`, `--busy-poll`: how a driver and its device
+//! reach each other.
+
+use std::num::IntErrorKind;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::word::{self, UnknownWord};
+
+/// The same for every virtio device of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Virtio {
+    pub transport: Transport,
+    /// VIRTIO_F_EVENT_IDX: each side says at which buffer it wants to be told.
+    pub event_idx: bool,
+    /// A kick wakes the worker in the kernel; off: it is an exit to userspace.
+    pub ioeventfd: bool,
+    /// An interrupt is a write to an fd; off: it is an ioctl (KVM_SIGNAL_MSI).
+    pub irqfd: bool,
+    /// How long a worker polls its rings before it sleeps.
+    pub busy_poll: Duration,
+}
+
+impl Default for Virtio {
+    fn default() -> Virtio {
+        let (event_idx, ioeventfd, irqfd) = (true, true, true);
+        Virtio { transport: Transport::Pci, event_idx, ioeventfd, irqfd, busy_poll: Duration::ZERO }
+    }
+}
+
+/// How a driver finds a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// A PCI function with MSI-X.
+    #[default]
+    Pci,
+    /// A page of registers and a wire.
+    Mmio,
+}
+
+impl FromStr for Transport {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Transport, UnknownWord> {
+        word::choose(text, &[("pci", Transport::Pci), ("mmio", Transport::Mmio)])
+    }
+}
+
+/// Why a worker cannot poll so long.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BusyPollError {
+    #[error("not a whole number of microseconds; 0 turns polling off")]
+    NotANumber,
+    #[error("more than 1000000 us, a second")]
+    TooLong,
+}
+
+/// Microseconds for `--busy-poll`.
+pub fn busy_poll(text: &str) -> Result<Duration, BusyPollError> {
+    match text.parse::<u32>() {
+        Ok(us) if us <= 1_000_000 => Ok(Duration::from_micros(us.into())),
+        Ok(_) => Err(BusyPollError::TooLong),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err(BusyPollError::TooLong),
+        Err(_) => Err(BusyPollError::NotANumber),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn microseconds_up_to_a_second() {
+        assert_eq!(busy_poll("0"), Ok(Duration::ZERO));
+        assert_eq!(busy_poll("1000000"), Ok(Duration::from_secs(1)));
+        assert_eq!(busy_poll("1000001"), Err(BusyPollError::TooLong));
+        assert_eq!(busy_poll("99999999999"), Err(BusyPollError::TooLong));
+        assert_eq!(busy_poll("5us"), Err(BusyPollError::NotANumber));
+    }
+}

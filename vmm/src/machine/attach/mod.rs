@@ -1,0 +1,228 @@
+//! Any virtio device is attached the same way, whatever it is and whoever serves it.
+//!
+//! - [`open`](Opened::open)     files and interfaces that the user named, before there is a VM
+//! - [`attach`](Opened::attach) onto the PCI bus, or as a page of registers
+//! - [`describe`]               what ACPI says of it
+
+pub mod describe;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use devices::blk::Blk;
+use devices::blk::image::{Image, ImageError};
+use devices::bus::{Bus, Overlap};
+use devices::net::tap::{Tap, TapError};
+use devices::net::{self, Net};
+use devices::pci::bus::{AttachError, PciBus};
+use devices::virtio::device::Device;
+use devices::virtio::front::{DeviceCounts, Front};
+use devices::virtio::interrupt::Interrupt;
+use devices::virtio::transport::mmio::{self, VirtioMmio};
+use devices::virtio::transport::pci::VirtioPci;
+use devices::virtio::userspace::Tuning;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::config::net::Wire;
+use crate::config::{Config, Disk, Transport, Virtio};
+use crate::kvm::doorbell::Doorbells;
+use crate::kvm::msi::Vectors;
+use crate::kvm::vm::{self, Vm};
+use crate::status::{Fatal, Status};
+use crate::sys::affinity;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    #[error("attach {name}: {source}")]
+    Attach { name: String, source: io::Error },
+    #[error("create an event fd: {0}")]
+    Wire(io::Error),
+    #[error(transparent)]
+    Slot(#[from] AttachError),
+    #[error("attach {0}: no more than {MOST_MMIO} devices with --transport=mmio")]
+    Many(String),
+    #[error(transparent)]
+    Kvm(#[from] vm::Error),
+    #[error(transparent)]
+    Overlap(#[from] Overlap),
+}
+
+impl Fatal for Error {
+    fn status(&self) -> Status {
+        match self {
+            Error::Image(_) | Error::Tap(_) => Status::Device,
+            Error::Many(_) | Error::Slot(_) => Status::Usage,
+            Error::Kvm(error) => error.status(),
+            _ => Status::Resource,
+        }
+    }
+}
+
+/// virtio-mmio devices of one machine: one IOAPIC pin each.
+const MOST_MMIO: usize = 32;
+
+/// Devices whose files and interfaces are open.
+pub struct Opened {
+    devices: Vec<Box<dyn Device>>,
+    virtio: Virtio,
+}
+
+impl Opened {
+    /// Opens what `config` names.
+    pub fn open(config: &Config) -> Result<Opened, Error> {
+        let mut devices: Vec<Box<dyn Device>> = Vec::new();
+        let tuning = tuning(config);
+        for (index, Disk { image, engine, queues }) in config.disks.iter().enumerate() {
+            let image = Image::open(image)?;
+            devices.push(Box::new(Blk::new(
+                &format!("blk.{index}"),
+                image,
+                *engine,
+                *queues,
+                tuning.clone(),
+            )));
+        }
+        for (index, card) in config.nets.iter().enumerate() {
+            let tap = match &card.wire {
+                Wire::Tap(name) => Tap::open(name, card.queues)?,
+                Wire::Fds(fds) => Tap::inherit(fds)?,
+            };
+            let mac = card.mac.unwrap_or_else(|| net::mac_for(tap.name()));
+            let options = net::Options { mac, offload: card.offload };
+            devices.push(Box::new(Net::userspace(&format!("net.{index}"), tap, &options, tuning.clone())));
+        }
+        if config.virtio.transport == Transport::Mmio
+            && let Some(device) = devices.get(MOST_MMIO)
+        {
+            return Err(Error::Many(device.name().into()));
+        }
+        Ok(Opened { devices, virtio: config.virtio })
+    }
+
+    /// Wires to the IOAPIC that these devices need.
+    pub fn wires(&self) -> u32 {
+        if self.virtio.transport == Transport::Mmio { self.devices.len() as u32 } else { 0 }
+    }
+
+    /// Attaches them, to `pci` or to `bus`.
+    pub fn attach(
+        self,
+        vm: &Vm,
+        memory: &GuestMemoryMmap,
+        pci: Arc<Mutex<PciBus>>,
+        bus: &mut Bus,
+        numbers: Numbers,
+    ) -> Result<Attached, Error> {
+        let virtio = self.virtio;
+        let doorbells = Arc::new(Doorbells { vm: vm.clone(), on: virtio.ioeventfd });
+        let vectors = Vectors::new(vm.clone(), numbers.vector, virtio.irqfd);
+        let memory = Arc::new(memory.clone());
+        let mut attached = Attached { pci, mmio: Vec::new() };
+        for (device, index) in self.devices.into_iter().zip(0..) {
+            let name = device.name().to_string();
+            let failed = |source| Error::Attach { name: name.clone(), source };
+            let front = Front::new(device, memory.clone(), virtio.event_idx).map_err(failed)?;
+            match virtio.transport {
+                Transport::Pci => {
+                    let function = VirtioPci::new(front, &vectors, doorbells.clone()).map_err(failed)?;
+                    lock(&attached.pci).attach(Box::new(function))?;
+                }
+                Transport::Mmio => {
+                    let pin = Pin::new(vm, numbers.wire + index, virtio.irqfd)?;
+                    let base = describe::base(index);
+                    let device = VirtioMmio::new(front, base, Arc::new(pin), doorbells.clone());
+                    let device = Arc::new(Mutex::new(device));
+                    bus.attach(base, mmio::SIZE, device.clone())?;
+                    attached.mmio.push(device);
+                }
+            }
+        }
+        Ok(attached)
+    }
+}
+
+fn lock<T: ?Sized>(device: &Mutex<T>) -> MutexGuard<'_, T> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What of the machine's numbers is free for devices.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers {
+    /// The first IOAPIC pin that is theirs.
+    pub wire: u32,
+    /// GSIs from here on are MSI-X vectors.
+    pub vector: u32,
+}
+
+/// A wire to the IOAPIC: an irqfd, or an ioctl.
+struct Pin {
+    vm: Vm,
+    gsi: u32,
+    event: Option<EventFd>,
+}
+
+impl Pin {
+    fn new(vm: &Vm, gsi: u32, irqfd: bool) -> Result<Pin, Error> {
+        let event = if irqfd { Some(EventFd::new(EFD_NONBLOCK).map_err(Error::Wire)?) } else { None };
+        if let Some(event) = &event {
+            vm.irqfd(event, gsi)?;
+        }
+        Ok(Pin { vm: vm.clone(), gsi, event })
+    }
+}
+
+impl Interrupt for Pin {
+    fn signal(&self) {
+        let raised = match &self.event {
+            Some(event) => event.write(1),
+            None => self.vm.raise(self.gsi).map_err(io::Error::other),
+        };
+        if let Err(error) = raised {
+            eprintln!("vmm: raise interrupt {}: {error}", self.gsi);
+        }
+    }
+    fn event(&self) -> Option<&EventFd> {
+        self.event.as_ref()
+    }
+}
+
+/// The devices of a machine that runs.
+pub struct Attached {
+    pci: Arc<Mutex<PciBus>>,
+    mmio: Vec<Arc<Mutex<VirtioMmio>>>,
+}
+
+impl Attached {
+    /// Stops every device, and says what each has done. No vCPU may run any more.
+    pub fn finish(&self) -> Vec<DeviceCounts> {
+        let mut pci = lock(&self.pci);
+        pci.quiesce();
+        let mut counts = pci.counts();
+        for device in &self.mmio {
+            let mut device = lock(device);
+            device.quiesce();
+            counts.push(device.counts());
+        }
+        counts
+    }
+}
+
+/// How workers run. A worker is started by the vCPU that brings its device up, and must not inherit
+/// where that one is pinned.
+fn tuning(config: &Config) -> Tuning {
+    let (pins, everywhere) = (config.pin.workers.clone(), affinity::allowed());
+    let entered = move |device: &str| {
+        let worker = device.replace('.', "");
+        let pinned = pins.iter().find(|(name, _)| *name == worker).map(|(_, cpu)| usize::from(*cpu));
+        let cpus = pinned.map_or_else(|| everywhere.clone(), |cpu| vec![cpu]);
+        if let Err(error) = affinity::allow(0, &cpus) {
+            eprintln!("vmm: keep {worker} on host CPUs {cpus:?}: {error}");
+        }
+    };
+    Tuning { busy_poll: config.virtio.busy_poll, entered: Arc::new(entered) }
+}
