@@ -9,11 +9,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use abi::workload::Spec;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::cpio::{Archive, Piece};
 use super::modules::{self, Tree};
 use crate::init::plan::{self, Plan};
+use crate::status::{Fatal, Status};
 
 /// An archive that is ready to be copied into guest memory.
 #[derive(Debug)]
@@ -51,8 +53,19 @@ pub enum Error {
     Itself(&'static str),
     #[error("workload shell: no static busybox on this host; looked at {}", BUSYBOX.join(", "))]
     NoBusybox,
-    #[error("workload {0:?}: control characters")]
-    Control(String),
+    #[error("{0}")]
+    Workload(String),
+    #[error("workload {0} doesn't run on Linux, but in the built-in guest kernel: leave --kernel out")]
+    NotOnLinux(String),
+}
+
+impl Fatal for Error {
+    fn status(&self) -> Status {
+        match self {
+            Error::Workload(_) | Error::NotOnLinux(_) => Status::Usage,
+            _ => Status::Image,
+        }
+    }
 }
 
 /// Copying an [`Initramfs`] into guest memory failed.
@@ -86,12 +99,11 @@ pub fn plan(tree: Option<&Path>, contents: Contents<'_>) -> Result<Initramfs, Er
         plan.modules.push(format!("/{inside}"));
     }
     for workload in contents.workloads {
-        if workload.chars().any(char::is_control) {
-            return Err(Error::Control(workload.clone()));
+        let spec = Spec::parse(workload).map_err(|refusal| Error::Workload(refusal.to_string()))?;
+        if !spec.workload.places.linux {
+            return Err(Error::NotOnLinux(workload.clone()));
         }
-        if workload.split(',').next() == Some("shell")
-            && !plan.workloads.iter().any(|w| w.starts_with("shell"))
-        {
+        if spec.workload.name == "shell" && !plan.workloads.iter().any(|earlier| earlier == workload) {
             add(&mut archive, plan::BUSYBOX.trim_start_matches('/'), 0o755, busybox()?)?;
         }
         plan.workloads.push(workload.clone());
@@ -237,8 +249,16 @@ mod tests {
     }
 
     #[test]
-    fn a_control_character_is_refused_before_boot() {
-        let workloads = ["exit=1\0module /x".to_owned()];
-        assert!(matches!(plan(None, Contents { workloads: &workloads, ..NOTHING }), Err(Error::Control(_))));
+    fn what_init_could_not_run_is_refused_before_the_boot() {
+        for (text, words) in [
+            ("exit=1\0module /x", "status=1"),
+            ("nul", "did you mean null?"),
+            ("probe", "but in the built-in guest kernel"),
+        ] {
+            let workloads = [text.to_owned()];
+            let refused = plan(None, Contents { workloads: &workloads, ..NOTHING }).unwrap_err();
+            assert_eq!(refused.status(), Status::Usage);
+            assert!(refused.to_string().contains(words), "{refused}");
+        }
     }
 }

@@ -42,6 +42,7 @@ impl Fatal for Error {
         match self {
             Error::CmdlineTooLong { .. } => Status::Usage,
             Error::Builtin(_) => Status::Usage,
+            Error::Initramfs(error) => error.status(),
             _ => Status::Image,
         }
     }
