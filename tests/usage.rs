@@ -104,7 +104,7 @@ fn a_value_that_cannot_be_says_why() {
         ("--prefault=", "--prefault"),
         ("--pin 0", "--pin 0: \"0\" is not of the form THREAD@CPU"),
         ("--pin 0@0,0@0", "--pin: vCPU 0 is pinned twice"),
-        ("--pin 1@0", "--pin: there is no vCPU 1: this machine has 1"),
+        ("--vcpus 1 --pin 1@0", "--pin: there is no vCPU 1: this machine has 1"),
         ("--pin net0@0", "--pin: net0 names no worker thread"),
         ("--pin 0@-1", "is not of the form"),
         ("--halt-poll 1us", "--halt-poll 1us: not a whole number of nanoseconds"),
