@@ -27,7 +27,9 @@ fn running(code: &[u8], args: &[&str]) -> (Running, Tiny) {
 fn the_status_that_the_guest_returns() {
     let Some(_) = any_guest() else { return };
     for status in [0, 1, 63] {
-        run(&exit(status), &[]).expect("exit", status.into());
+        let ended = run(&exit(status), &[]);
+        ended.expect("exit", status.into());
+        assert_eq!(ended.report["guest"]["code"], status);
     }
 }
 
@@ -91,5 +93,24 @@ fn signals_end_the_machine_with_its_report() {
 #[test]
 fn a_second_vcpu_that_never_starts_is_joined_all_the_same() {
     let Some(_) = any_guest() else { return };
-    run(&exit(3), &["--vcpus", "4"]).expect("exit", 3);
+    let ended = run(&exit(3), &["--vcpus", "4"]);
+    ended.expect("exit", 3);
+    assert_eq!(ended.report["time"]["vcpu_cpu_us"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn a_halted_guest_causes_no_exit_to_userspace_and_no_work() {
+    let Some(_) = any_guest() else { return };
+    let (machine, _guest) = running(&halt(), &["--timeout", "3"]);
+    let ended = machine.end();
+    ended.expect("timeout", 83);
+    let exits = ended.report["exits"]["userspace"].as_array().expect("a list");
+    let others: Vec<_> = exits
+        .iter()
+        .filter(|row| row["target"].as_str().is_none_or(|target| !target.starts_with("serial")))
+        .filter(|row| row["reason"] != "interrupted")
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    let cpu = ended.report["time"]["vmm_cpu_us"].as_u64().expect("microseconds");
+    assert!(cpu < 500_000, "{cpu} us of CPU for a guest that sleeps");
 }

@@ -162,10 +162,8 @@ impl Ended {
     /// Asserts how the guest and the process ended.
     #[track_caller]
     pub fn expect(&self, end: &str, status: i32) -> &Ended {
-        assert_eq!(self.status, status, "\n{}\n{}", self.stdout, self.stderr);
-        if !self.report.is_null() {
-            assert_eq!(self.report["guest"]["end"], end, "\n{}\n{}", self.stdout, self.stderr);
-        }
+        let ended = (self.report["guest"]["end"].as_str(), self.status);
+        assert_eq!(ended, (Some(end), status), "\n{}\n{}", self.stdout, self.stderr);
         self
     }
 

@@ -56,6 +56,18 @@ pub fn spin() -> Vec<u8> {
     vec![0xeb, 0xfe] // jmp to itself
 }
 
+/// Writes to each 4 KiB page of `pages` pages from `start` on.
+pub fn touch(start: u32, pages: u32) -> Vec<u8> {
+    let mut code = vec![0xbf]; // mov edi, start
+    code.extend(start.to_le_bytes());
+    code.push(0xb9); // mov ecx, pages
+    code.extend(pages.to_le_bytes());
+    code.extend([0x89, 0x3f]); // again: mov [edi], edi
+    code.extend([0x81, 0xc7, 0, 0x10, 0, 0]); // add edi, 4096
+    code.extend([0x49, 0x75, 0xf5]); // dec ecx; jnz again
+    code
+}
+
 /// An interrupt without a table for interrupts, nor for faults: a triple fault.
 pub fn triple_fault() -> Vec<u8> {
     vec![0x6a, 0, 0x6a, 0, 0x0f, 0x01, 0x1c, 0x24, 0x0f, 0x0b] // push 0; push 0; lidt [esp]; ud2

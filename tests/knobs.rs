@@ -1,0 +1,72 @@
+//! What is asked of a knob shows in the report, or is refused in words. Guests of a few
+//! instructions.
+
+mod harness;
+
+use harness::host::any_guest;
+use harness::machine::{Ended, vmm};
+use harness::tiny::{Tiny, exit, touch};
+use serde_json::Value;
+
+/// The row of `flag`, after a run with `args` that ended well.
+#[track_caller]
+fn row(flag: &str, args: &[&str]) -> (Value, Ended) {
+    let guest = Tiny::new(&[touch(2 << 20, 16), exit(0)].concat());
+    let ended = vmm(guest.args()).args(["--memory", "32M"]).args(args.iter().copied()).run();
+    ended.expect("exit", 0);
+    let rows = ended.report["knobs"].as_array().expect("a list");
+    let row = rows.iter().find(|row| row["flag"] == flag).cloned();
+    (row.unwrap_or_else(|| panic!("no row for {flag} in {rows:#?}")), ended)
+}
+
+#[test]
+fn every_knob_that_was_set_has_a_row_with_what_came_of_it() {
+    let Some(_) = any_guest() else { return };
+    for (flag, args) in [
+        ("pin", ["--pin", "0@0"].as_slice()),
+        ("vcpus", &["--vcpus", "2"]),
+        ("thp", &["--thp=off"]),
+        ("prefault", &["--prefault"]),
+        ("halt-poll", &["--halt-poll", "50000"]),
+        ("idle", &["--idle", "guest-poll"]),
+        ("pv", &["--pv", "steal=off"]),
+    ] {
+        let (row, _) = row(flag, args);
+        assert!(row["asked"].is_string() && row["got"].is_string(), "{flag}: {row}");
+        let evidence = row["evidence"].as_object().expect("an object");
+        assert!(!evidence.is_empty(), "{flag}: {row}");
+    }
+}
+
+#[test]
+fn what_was_not_set_has_no_row() {
+    let Some(_) = any_guest() else { return };
+    let (_, ended) = row("memory", &[]);
+    let rows = ended.report["knobs"].as_array().expect("a list");
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+}
+
+#[test]
+fn vcpus_are_counted_one_by_one() {
+    let Some(_) = any_guest() else { return };
+    let (_, ended) = row("vcpus", &["--vcpus", "3"]);
+    assert_eq!(ended.report["time"]["vcpu_cpu_us"].as_array().map(Vec::len), Some(3));
+    assert_eq!(ended.report["vcpus"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn the_report_adds_up() {
+    let Some(_) = any_guest() else { return };
+    let (_, ended) = row("memory", &[]);
+    let exits = &ended.report["exits"];
+    let sum = |rows: &Value| -> u64 {
+        rows.as_array().expect("a list").iter().filter_map(|row| row["count"].as_u64()).sum()
+    };
+    let total = exits["total"].as_u64().expect("KVM counts exits on every host");
+    let unexplained = exits["unexplained"].as_i64().expect("a difference");
+    assert_eq!(total as i64, sum(&exits["explained"]) as i64 + unexplained, "{exits:#}");
+    assert!(sum(&exits["userspace"]) <= total, "{exits:#}");
+    let phases = ended.report["phases"].as_array().expect("a list");
+    let parts: u64 = phases.iter().filter_map(|phase| phase["exits"]["total"].as_u64()).sum();
+    assert_eq!(parts, total, "phases are parts of the whole: {phases:#?}");
+}
