@@ -43,6 +43,7 @@ pub fn build(facts: &Facts) -> Report {
         knobs: Vec::new(),
         phases: phases::phases(facts, &trust),
         records: facts.records.lines().filter_map(record).collect(),
+        records_dropped_bytes: facts.records_dropped_bytes,
     };
     report.knobs = evidence::knobs(&facts.config.asked, &facts.knobs, &report);
     report

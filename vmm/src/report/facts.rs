@@ -45,6 +45,8 @@ pub struct Facts<'a> {
     pub knobs: Vec<Got>,
     /// Lines that the guest has written to the record port.
     pub records: String,
+    /// Bytes of records beyond what is kept.
+    pub records_dropped_bytes: u64,
 }
 
 /// Of one vCPU thread.

@@ -27,6 +27,8 @@ pub struct Report {
     pub knobs: Vec<Knob>,
     pub phases: Vec<Phase>,
     pub records: Vec<Record>,
+    /// What the guest wrote to the record port beyond what is kept.
+    pub records_dropped_bytes: u64,
 }
 
 /// Why the machine ended.

@@ -76,6 +76,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
             vmm_resident_bytes: memory.as_ref().map(|memory| memory.vmm_resident_bytes),
         },
         records: records.text,
+        records_dropped_bytes: records.dropped,
     }
 }
 

@@ -35,7 +35,9 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     if config.verbose {
         say(format_args!("added to the command line: {}", applied.cmdline.added()));
     }
-    let statistics = Statistics::open(vm.fd(), vcpus.iter().map(|vcpu| vcpu.fd())).ok().map(Arc::new);
+    let statistics = Statistics::open(vm.fd(), vcpus.iter().map(|vcpu| vcpu.fd()));
+    let statistics =
+        statistics.map(Arc::new).map_err(|error| say(format_args!("{error}; see the nulls"))).ok();
     let mut console = match (wire, serial) {
         (Some(wire), Some(serial)) => Some(wire.connect(serial, &signals).map_err(machine::Error::Console)?),
         _ => None,

@@ -171,6 +171,7 @@ fn report() -> Report {
         devices: vec![],
         knobs: vec![Got { knob: Knob::HaltPoll, got: "50000 ns".into() }],
         records: "null,items=9 read-only ok ops=9 ns=900 halts=2\nnonsense\n".into(),
+        records_dropped_bytes: 0,
     })
 }
 
@@ -239,10 +240,13 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
         devices: vec![],
         knobs: vec![],
         records: String::new(),
+        records_dropped_bytes: 7,
     };
     let empty = build(&facts);
     assert_eq!((empty.exits.total, empty.exits.unexplained, empty.halts.wait_ns), (None, None, None));
-    assert!(text::render(&empty).contains("not explained               -"));
+    let text = text::render(&empty);
+    assert!(text.contains("not explained               -"), "{text}");
+    assert!(text.contains("result     7 bytes of results are lost"), "{text}");
     facts.vcpus.push(VcpuFacts { ledger: busy(1), first_entry: 0, usage: usage(5), counters: None });
     let busy = build(&facts);
     assert_eq!(busy.exits.explained.first().map(|part| (part.reason, part.count)), Some(("io", 1005)));

@@ -36,6 +36,10 @@ pub fn render(report: &Report) -> String {
         report.records.iter().for_each(|row| record(&mut out, row));
         tour::tour(&mut out, report);
     }
+    if report.records_dropped_bytes > 0 {
+        let bytes = count(report.records_dropped_bytes);
+        prose(&mut out, "result", &format!("{bytes} bytes of results are lost: more than is kept"));
+    }
     out
 }
 
