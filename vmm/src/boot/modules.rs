@@ -179,7 +179,9 @@ fn read_list(path: &Path) -> Result<Option<String>, Error> {
         Ok(meta) if meta.len() > MAX_LIST => Err(failed(io::ErrorKind::FileTooLarge.into())),
         Ok(meta) if meta.is_file() => fs::read_to_string(path).map(Some).map_err(failed),
         Ok(_) => Err(failed(io::ErrorKind::InvalidInput.into())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(failed(error)),
     }
 }
@@ -242,7 +244,9 @@ mod tests {
         assert!(error("d").contains("is compressed"), "{}", error("d"));
         fs::remove_file(dir.as_path().join("kernel/d.ko.xz")).unwrap();
         assert!(error("d").contains("no such file"), "{}", error("d"));
-        assert!(Tree::open(Path::new("/proc/1/nowhere")).is_err());
+        for root in ["/proc/self/nowhere", "/dev/null"] {
+            assert!(matches!(Tree::open(Path::new(root)), Err(Error::NoList(_))), "{root}");
+        }
     }
 
     #[test]
