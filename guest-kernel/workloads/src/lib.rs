@@ -7,6 +7,7 @@
 //! - one module for each workload; [`run`] finds it by its name
 #![no_std]
 
+mod blk;
 mod compress;
 mod gups;
 mod hackbench;
@@ -16,11 +17,13 @@ mod linpack;
 mod null;
 mod pagecache;
 pub mod platform;
+mod rr;
 pub mod semaphore;
 mod stream;
 pub mod sys;
 #[cfg(test)]
 mod testing;
+mod udp;
 mod zeropages;
 
 use abi::record::{Outcome, Record};
@@ -48,6 +51,9 @@ pub fn run<P: Platform>(platform: &P, spec: &Spec<'_>, results: Results<'_>) {
         "compress" => compress::run(platform, spec, &mut with_counters),
         "pagecache" => pagecache::run(platform, spec, &mut with_counters),
         "zeropages" => zeropages::run(platform, spec, &mut with_counters),
+        "udp" => udp::run(platform, spec, &mut with_counters),
+        "rr" => rr::run(platform, spec, &mut with_counters),
+        "blk" => blk::run(platform, spec, &mut with_counters),
         "jitter" => jitter::run(platform, spec, &mut with_counters),
         _ => Err(Unavailable("not-on-this-platform")),
     });

@@ -43,7 +43,8 @@ pub trait Datagrams: Sync {
     fn send(&self, to: Peer, payload: &[u8]) -> bool;
     /// Passes on what [`send`](Datagrams::send) has queued.
     fn flush(&self) {}
-    /// The next datagram, cut to `payload`'s length; `None` once the clock passes `deadline`.
+    /// The next datagram, cut to `payload`'s length; `None` once the clock passes `deadline`, and at
+    /// once where that is 0.
     fn receive(&self, payload: &mut [u8], deadline: u64) -> Option<(usize, Peer)>;
 }
 
