@@ -11,6 +11,7 @@
 //! - [`virtio`]     what a virtio device is, how a driver brings it up, who serves its queues
 //! - [`blk`]        a disk over a file, or a block device
 //! - [`net`]        a network card over a tap
+//! - [`vhost`]      … served by the kernel
 //! - [`pci`]        bus 0: configuration space, BARs, MSI-X
 //!
 //! From the driver's kick to its interrupt:
@@ -47,6 +48,7 @@ pub mod serial;
 mod sys;
 #[cfg(test)]
 mod testing;
+pub mod vhost;
 pub mod virtio;
 
 pub use sys::Memory;

@@ -5,6 +5,7 @@
 //! - [`bounce`]    an aligned buffer, where the guest's is not
 //! - [`uring`]     many vectored transfers at once, each owning its [`segments`] while in flight
 //! - [`tap`]       a host network interface whose frames come and go by a file
+//! - [`vhost`]     /dev/vhost-net
 //! - [`file`]      vectored input and output between a file and [`segments`], locks, ioctls
 #![allow(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod file;
 pub mod segments;
 pub mod tap;
 pub mod uring;
+pub mod vhost;
 pub mod window;
 
 use std::sync::Arc;

@@ -2,8 +2,10 @@
 //!
 //! - [`driver`]   a driver's side of a split ring, honest or not
 //! - [`machine`]  memory, interrupts and doorbells without a hypervisor
+//! - [`toy`]      the smallest device
 //! - [`bringup`]  a driver that brings a device up through a transport's registers
 
 pub mod bringup;
 pub mod driver;
 pub mod machine;
+pub mod toy;

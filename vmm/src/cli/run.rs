@@ -9,6 +9,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::usage::Usage;
+use crate::config::keys::KeyError;
 use crate::config::memory::{Pool, Size};
 use crate::config::pin::Pin;
 use crate::config::report::Request;
@@ -110,10 +111,14 @@ struct Devices {
     /// [,queues=N][,serial=S]; may be repeated
     #[arg(long, value_name = "KEYS")]
     disk: Vec<Disk>,
-    /// A tap as virtio network card: tap=NAME or fd=N[:N…], [,mac=MAC][,queues=N][,offload=on|off];
-    /// may be repeated
+    /// A tap as virtio network card: tap=NAME or fd=N[:N…], [,mac=MAC][,queues=N][,offload=on|off]
+    /// [,vhost=on|off]; may be repeated
     #[arg(long, value_name = "KEYS")]
     net: Vec<Net>,
+    /// The kernel's vhost serves what it can: network cards of one queue pair, no disks [default: off]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    vhost: Option<bool>,
     /// How drivers find virtio devices: pci, with MSI-X, or mmio [default: pci]
     #[arg(long, value_name = "pci|mmio")]
     transport: Option<Transport>,
@@ -138,13 +143,16 @@ impl Devices {
     /// The names of their worker threads, as `--pin` takes them.
     fn workers(&self) -> Vec<String> {
         let disks = (0..self.disk.len()).map(|i| format!("blk{i}"));
-        disks.chain((0..self.net.len()).map(|i| format!("net{i}"))).collect()
+        let by_kernel = |net: &Net| net.by_kernel(self.virtio().vhost);
+        let nets = self.net.iter().enumerate().filter(|(_, net)| !by_kernel(net));
+        disks.chain(nets.map(|(i, _)| format!("net{i}"))).collect()
     }
 
     fn virtio(&self) -> Virtio {
         let usual = Virtio::default();
         Virtio {
             transport: self.transport.unwrap_or(usual.transport),
+            vhost: self.vhost.unwrap_or(usual.vhost),
             event_idx: self.event_idx.unwrap_or(usual.event_idx),
             ioeventfd: self.ioeventfd.unwrap_or(usual.ioeventfd),
             irqfd: self.irqfd.unwrap_or(usual.irqfd),
@@ -179,6 +187,10 @@ impl Args {
     /// What these flags mean together.
     pub fn resolve(self, asked: Vec<Asked>) -> Result<Config, Usage> {
         let Args { guest, cpus, memory, devices, output } = self;
+        if !devices.virtio().irqfd && devices.net.iter().any(|net| net.by_kernel(devices.virtio().vhost)) {
+            let why = KeyError::Whole("vhost raises its interrupts by irqfd alone");
+            return Err(Usage::flag("irqfd", Some("off".into()), why));
+        }
         let tour = guest.kernel.is_none() && guest.workload.is_empty();
         let vcpus = cpus.vcpus.unwrap_or(if tour { tour::VCPUS } else { 1 });
         let stops = || tour::TOUR.iter().map(|stop| stop.workload.to_owned()).collect();

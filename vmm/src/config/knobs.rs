@@ -14,6 +14,7 @@ pub enum Knob {
     Prefault,
     Disk,
     Net,
+    Vhost,
     Transport,
     EventIdx,
     Ioeventfd,
@@ -31,7 +32,7 @@ pub struct Asked {
 
 impl Knob {
     /// In the order of the help.
-    pub const ALL: [Knob; 16] = [
+    pub const ALL: [Knob; 17] = [
         Knob::Vcpus,
         Knob::Pin,
         Knob::HaltPoll,
@@ -43,6 +44,7 @@ impl Knob {
         Knob::Prefault,
         Knob::Disk,
         Knob::Net,
+        Knob::Vhost,
         Knob::Transport,
         Knob::EventIdx,
         Knob::Ioeventfd,
@@ -64,6 +66,7 @@ impl Knob {
             Knob::Prefault => "prefault",
             Knob::Disk => "disk",
             Knob::Net => "net",
+            Knob::Vhost => "vhost",
             Knob::Transport => "transport",
             Knob::EventIdx => "event-idx",
             Knob::Ioeventfd => "ioeventfd",
@@ -84,6 +87,7 @@ impl Knob {
             Knob::Thp | Knob::Hugepages => &["memory.coverage", "memory.pages_2m", "memory.pages_1g"],
             Knob::Prefault => &["memory.got_bytes", "exits.kernel.page_fault"],
             Knob::Disk | Knob::Net => &["devices.name", "devices.data_path", "devices.queues.chains"],
+            Knob::Vhost => &["devices.data_path", "devices.queues.kicks"],
             Knob::Transport => &["devices.transport", "devices.queues.interrupts"],
             Knob::EventIdx => &["devices.queues.kicks", "devices.queues.interrupts"],
             Knob::Ioeventfd => &["devices.queues.kicks", "devices.queues.kick_exits"],

@@ -15,6 +15,8 @@ pub struct Net {
     pub queues: u16,
     /// Checksum and segmentation offload, both ways.
     pub offload: bool,
+    /// The kernel's vhost-net serves it; `None`: as `--vhost` says.
+    pub vhost: Option<bool>,
 }
 
 /// What is at the other end.
@@ -26,7 +28,14 @@ pub enum Wire {
     Fds(Vec<RawFd>),
 }
 
-const KEYS: &[&str] = &["tap", "fd", "mac", "queues", "offload"];
+impl Net {
+    /// Whether the kernel serves it, where `--vhost` is `usual`.
+    pub fn by_kernel(&self, usual: bool) -> bool {
+        self.vhost.unwrap_or(usual && self.queues == 1)
+    }
+}
+
+const KEYS: &[&str] = &["tap", "fd", "mac", "queues", "offload", "vhost"];
 /// IFNAMSIZ without its zero.
 const NAME: usize = 15;
 
@@ -35,12 +44,14 @@ impl FromStr for Net {
 
     fn from_str(text: &str) -> Result<Net, KeyError> {
         let (mut tap, mut fds, mut mac, mut queues, mut offload) = (None, None, None, None, true);
+        let mut vhost = None;
         for item in keys::items(text, KEYS)? {
             match item.key {
                 "tap" => tap = Some(item.parse(name)?),
                 "fd" => fds = Some(item.parse(descriptors)?),
                 "mac" => mac = Some(item.parse(self::mac)?),
                 "queues" => queues = Some(item.parse(keys::queues)?),
+                "vhost" => vhost = Some(item.switch()?),
                 _ => offload = item.switch()?,
             }
         }
@@ -56,7 +67,10 @@ impl FromStr for Net {
             (Some(_), Some(_)) => return Err(KeyError::Whole("either tap= or fd=, not both")),
             (None, None) => return Err(KeyError::Whole("names no interface; tap=NAME or fd=N")),
         };
-        Ok(Net { wire, mac, queues, offload })
+        if vhost == Some(true) && queues > 1 {
+            return Err(KeyError::Whole("vhost=on serves one queue pair; leave queues= out"));
+        }
+        Ok(Net { wire, mac, queues, offload, vhost })
     }
 }
 
@@ -97,7 +111,7 @@ mod tests {
     fn as_it_is_written() {
         let net: Net = "tap=t0,mac=02:00:00:00:00:aF,queues=2,offload=off".parse().unwrap();
         let mac = Some([2, 0, 0, 0, 0, 0xaf]);
-        assert_eq!(net, Net { wire: Wire::Tap("t0".into()), mac, queues: 2, offload: false });
+        assert_eq!(net, Net { wire: Wire::Tap("t0".into()), mac, queues: 2, offload: false, vhost: None });
         assert_eq!("fd=3:4".parse::<Net>().unwrap().queues, 2);
     }
 
@@ -120,6 +134,7 @@ mod tests {
             "tap=a,mac=2:0:0:0:0:1",
             "tap=a,mac=+2:00:00:00:00:01",
             "tap=a,offload=maybe",
+            "tap=a,vhost,queues=2",
         ] {
             assert!(text.parse::<Net>().is_err(), "{text}");
         }

@@ -11,6 +11,8 @@ use super::word::{self, UnknownWord};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Virtio {
     pub transport: Transport,
+    /// Devices that the kernel can serve are served by it, unless they say otherwise.
+    pub vhost: bool,
     /// VIRTIO_F_EVENT_IDX: each side says at which buffer it wants to be told.
     pub event_idx: bool,
     /// A kick wakes the worker in the kernel; off: it is an exit to userspace.
@@ -24,7 +26,14 @@ pub struct Virtio {
 impl Default for Virtio {
     fn default() -> Virtio {
         let (event_idx, ioeventfd, irqfd) = (true, true, true);
-        Virtio { transport: Transport::Pci, event_idx, ioeventfd, irqfd, busy_poll: Duration::ZERO }
+        Virtio {
+            transport: Transport::Pci,
+            vhost: false,
+            event_idx,
+            ioeventfd,
+            irqfd,
+            busy_poll: Duration::ZERO,
+        }
     }
 }
 

@@ -17,21 +17,23 @@ pub fn device(counts: &DeviceCounts, config: &Config) -> Device {
             Transport::Mmio => "mmio",
         },
         interrupts_by: if config.virtio.irqfd { "irqfd" } else { "ioctl" },
-        queues: counts.queues.iter().map(queue).collect(),
+        queues: counts.queues.iter().map(|one| queue(one, counts.data_path == "userspace")).collect(),
         operations: counts.operations.iter().map(operation).collect(),
     }
 }
 
-fn queue(counts: &QueueCounts) -> Queue {
+/// `ours`: a thread of this process has served it.
+fn queue(counts: &QueueCounts, ours: bool) -> Queue {
+    let seen = |count| ours.then_some(count);
     Queue {
         kicks: counts.kicks,
         kick_exits: counts.kick_exits,
-        chains: counts.chains,
-        bytes: counts.bytes,
-        interrupts: counts.interrupts,
-        polls: counts.polls_found + counts.polls_empty,
-        polls_found: counts.polls_found,
-        errors: counts.errors,
+        chains: seen(counts.chains),
+        bytes: seen(counts.bytes),
+        interrupts: seen(counts.interrupts),
+        polls: seen(counts.polls_found + counts.polls_empty),
+        polls_found: seen(counts.polls_found),
+        errors: seen(counts.errors),
     }
 }
 

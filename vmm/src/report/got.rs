@@ -38,6 +38,11 @@ pub fn words(
         Knob::Disk => format!("{} attached", config.disks.len()),
         Knob::Net => format!("{} attached", config.nets.len()),
         _ if config.disks.is_empty() && config.nets.is_empty() => "nothing: there is no virtio device".into(),
+        Knob::Vhost => {
+            let served = config.nets.iter().filter(|net| net.by_kernel(config.virtio.vhost)).count();
+            let disks = if config.disks.is_empty() { "" } else { "; Linux has no vhost for disks" };
+            format!("{served} of {} network cards served by the kernel{disks}", config.nets.len())
+        }
         Knob::Transport => match config.virtio.transport {
             Transport::Pci => "PCI functions with MSI-X".into(),
             Transport::Mmio => "register pages, a wire each".into(),

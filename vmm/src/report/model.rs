@@ -199,21 +199,22 @@ pub struct Device {
     pub operations: Vec<Operation>,
 }
 
-/// A queue of a device, as the thread that served it has counted.
+/// A queue of a device, as the thread of ours that served it has counted; `null` where another did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Queue {
+    /// Notifications that this process has seen: none where the kernel takes them.
     pub kicks: u64,
     /// Kicks that were exits to userspace.
     pub kick_exits: u64,
     /// Requests or frames; several buffers of one frame count each.
-    pub chains: u64,
+    pub chains: Option<u64>,
     /// Payload.
-    pub bytes: u64,
-    pub interrupts: u64,
+    pub bytes: Option<u64>,
+    pub interrupts: Option<u64>,
     /// Looks at an empty ring in busy polling, and those that found something.
-    pub polls: u64,
-    pub polls_found: u64,
-    pub errors: u64,
+    pub polls: Option<u64>,
+    pub polls_found: Option<u64>,
+    pub errors: Option<u64>,
 }
 
 /// One kind of operation of a device.

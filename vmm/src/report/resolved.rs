@@ -45,6 +45,7 @@ pub fn config(config: &Config) -> Value {
             Transport::Pci => "pci",
             Transport::Mmio => "mmio",
         },
+        "vhost": config.virtio.vhost,
         "event_idx": config.virtio.event_idx,
         "ioeventfd": config.virtio.ioeventfd,
         "irqfd": config.virtio.irqfd,
@@ -76,7 +77,7 @@ fn net(net: &Net) -> Value {
         Wire::Tap(name) => (Some(name), None),
         Wire::Fds(fds) => (None, Some(fds)),
     };
-    json!({ "tap": tap, "fds": fds, "mac": net.mac, "queues": net.queues, "offload": net.offload })
+    json!({ "tap": tap, "fds": fds, "mac": net.mac, "queues": net.queues, "offload": net.offload, "vhost": net.vhost })
 }
 
 /// `null`: KVM's own choice.

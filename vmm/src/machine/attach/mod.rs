@@ -15,6 +15,7 @@ use devices::bus::{Bus, Overlap};
 use devices::net::tap::{Tap, TapError};
 use devices::net::{self, Net};
 use devices::pci::bus::{AttachError, PciBus};
+use devices::vhost;
 use devices::virtio::device::Device;
 use devices::virtio::front::{DeviceCounts, Front};
 use devices::virtio::interrupt::Interrupt;
@@ -40,6 +41,8 @@ pub enum Error {
     Tap(#[from] TapError),
     #[error("attach {name}: {source}")]
     Attach { name: String, source: io::Error },
+    #[error("open /dev/vhost-net: {0}; it needs the module vhost_net: modprobe vhost_net")]
+    Vhost(io::Error),
     #[error("create an event fd: {0}")]
     Wire(io::Error),
     #[error(transparent)]
@@ -55,7 +58,7 @@ pub enum Error {
 impl Fatal for Error {
     fn status(&self) -> Status {
         match self {
-            Error::Image(_) | Error::Tap(_) => Status::Device,
+            Error::Image(_) | Error::Tap(_) | Error::Vhost(_) => Status::Device,
             Error::Many(_) | Error::Slot(_) => Status::Usage,
             Error::Kvm(error) => error.status(),
             _ => Status::Resource,
@@ -94,7 +97,15 @@ impl Opened {
             };
             let mac = card.mac.unwrap_or_else(|| net::mac_for(tap.name()));
             let options = net::Options { mac, offload: card.offload };
-            devices.push(Box::new(Net::userspace(&format!("net.{index}"), tap, &options, tuning.clone())));
+            let name = format!("net.{index}");
+            let net = if card.by_kernel(config.virtio.vhost) {
+                let backend =
+                    vhost::net::Backend::open(&name, tap, config.virtio.busy_poll).map_err(Error::Vhost)?;
+                Net::new(&name, 1, backend.mtu(), &options, Box::new(backend))
+            } else {
+                Net::userspace(&name, tap, &options, tuning.clone())
+            };
+            devices.push(Box::new(net));
         }
         if config.virtio.transport == Transport::Mmio
             && let Some(device) = devices.get(MOST_MMIO)

@@ -113,16 +113,27 @@ fn phases(out: &mut String, phases: &[Phase]) {
 fn device(out: &mut String, device: &Device) {
     let how = format!("{} · {} · interrupts by {}", device.data_path, device.transport, device.interrupts_by);
     prose(out, &device.name, &how);
-    for (index, queue) in device.queues.iter().enumerate().filter(|(_, queue)| queue.chains + queue.kicks > 0)
-    {
-        let mut items = vec![format!("queue {index}: {} chains", count(queue.chains)), size(queue.bytes)];
+    if device.data_path != "userspace" {
+        prose(out, "", "kicks and interrupts pass this process by: it cannot count them");
+    }
+    for (index, queue) in device.queues.iter().enumerate() {
+        let (Some(chains), Some(bytes), Some(interrupts)) = (queue.chains, queue.bytes, queue.interrupts)
+        else {
+            continue;
+        };
+        if chains + queue.kicks == 0 {
+            continue;
+        }
+        let mut items = vec![format!("queue {index}: {} chains", count(chains)), size(bytes)];
         items.push(format!("{} kicks, {} of them exits", count(queue.kicks), count(queue.kick_exits)));
-        items.push(format!("{} interrupts", count(queue.interrupts)));
+        items.push(format!("{} interrupts", count(interrupts)));
+        let polls = queue.polls.zip(queue.polls_found).filter(|(polls, _)| *polls > 0);
         items.extend(
-            (queue.polls > 0)
-                .then(|| format!("{} of {} polls found work", count(queue.polls_found), count(queue.polls))),
+            polls.map(|(polls, found)| format!("{} of {} polls found work", count(found), count(polls))),
         );
-        items.extend((queue.errors > 0).then(|| format!("{} errors", count(queue.errors))));
+        items.extend(
+            queue.errors.filter(|errors| *errors > 0).map(|errors| format!("{} errors", count(errors))),
+        );
         paragraph(out, "", " · ", &items);
     }
     for row in &device.operations {

@@ -1,0 +1,125 @@
+//! `/dev/vhost-net`: the kernel serves a queue pair (Linux, include/uapi/linux/vhost.h).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::Memory;
+use crate::virtio::ring::Layout;
+
+const SET_OWNER: u32 = 0xaf01;
+const GET_FEATURES: u32 = 0x8008_af00;
+const SET_FEATURES: u32 = 0x4008_af00;
+const SET_MEM_TABLE: u32 = 0x4008_af03;
+const SET_VRING_NUM: u32 = 0x4008_af10;
+const SET_VRING_ADDR: u32 = 0x4028_af11;
+const SET_VRING_BASE: u32 = 0x4008_af12;
+const SET_VRING_KICK: u32 = 0x4008_af20;
+const SET_VRING_CALL: u32 = 0x4008_af21;
+const SET_VRING_BUSYLOOP_TIMEOUT: u32 = 0x4008_af23;
+const NET_SET_BACKEND: u32 = 0x4008_af30;
+
+/// `struct vhost_vring_state` and `struct vhost_vring_file`.
+type Pair = [i32; 2];
+
+/// `struct vhost_vring_addr`: host addresses.
+#[repr(C)]
+struct Addresses {
+    index: u32,
+    flags: u32,
+    descriptors: u64,
+    used: u64,
+    available: u64,
+    log: u64,
+}
+
+/// An open vhost-net device, owned by this process.
+#[derive(Debug)]
+pub struct VhostNet(File);
+
+impl VhostNet {
+    /// Opens one.
+    pub fn open() -> io::Result<VhostNet> {
+        let vhost = VhostNet(OpenOptions::new().read(true).write(true).open("/dev/vhost-net")?);
+        vhost.call(SET_OWNER, std::ptr::null_mut::<u8>())?;
+        Ok(vhost)
+    }
+
+    fn call<T>(&self, number: u32, argument: *mut T) -> io::Result<()> {
+        // SAFETY: callers pass what the request reads or writes, alive for as long as the call.
+        let code = unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, argument) };
+        if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Feature bits that it can serve.
+    pub fn features(&self) -> io::Result<u64> {
+        let mut features = 0_u64;
+        self.call(GET_FEATURES, &mut features)?;
+        Ok(features)
+    }
+
+    pub fn set_features(&self, mut features: u64) -> io::Result<()> {
+        self.call(SET_FEATURES, &mut features)
+    }
+
+    /// Where guest memory is in this process. The caller keeps it mapped while a backend is set.
+    pub fn set_memory(&self, memory: &Memory) -> io::Result<()> {
+        let mut table = vec![memory.num_regions() as u64];
+        for region in memory.iter() {
+            let host = memory.get_host_address(region.start_addr()).map_err(io::Error::other)?;
+            table.extend([region.start_addr().raw_value(), region.len(), host as u64, 0]);
+        }
+        self.call(SET_MEM_TABLE, table.as_mut_ptr())
+    }
+
+    /// A ring that starts at its first entry, its kick, and its interrupt if there is one.
+    pub fn set_ring(
+        &self,
+        index: u32,
+        layout: &Layout,
+        memory: &Memory,
+        kick: &EventFd,
+        call: Option<&EventFd>,
+    ) -> io::Result<()> {
+        let host = |address, len: u64| {
+            let invalid = || io::Error::from_raw_os_error(libc::EFAULT);
+            let (region, offset) = memory.to_region_addr(GuestAddress(address)).ok_or_else(invalid)?;
+            if region.len() - offset.0 < len {
+                return Err(invalid());
+            }
+            region.get_host_address(offset).map(|host| host as u64).map_err(io::Error::other)
+        };
+        let size = u64::from(layout.size);
+        let mut addresses = Addresses {
+            index,
+            flags: 0,
+            descriptors: host(layout.descriptors, 16 * size)?,
+            used: host(layout.used, 6 + 8 * size)?,
+            available: host(layout.available, 6 + 2 * size)?,
+            log: 0,
+        };
+        self.set(SET_VRING_NUM, index, layout.size.into())?;
+        self.set(SET_VRING_BASE, index, 0)?;
+        self.call(SET_VRING_ADDR, &mut addresses)?;
+        self.set(SET_VRING_CALL, index, call.map_or(-1, AsRawFd::as_raw_fd))?;
+        self.set(SET_VRING_KICK, index, kick.as_raw_fd())
+    }
+
+    /// How long the kernel's thread polls before it sleeps, in microseconds.
+    pub fn set_busy_poll(&self, index: u32, us: u32) -> io::Result<()> {
+        self.set(SET_VRING_BUSYLOOP_TIMEOUT, index, us as i32)
+    }
+
+    /// Starts a ring on this tap; `None` stops it, and returns once nothing of it is in flight.
+    pub fn set_backend(&self, index: u32, tap: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.set(NET_SET_BACKEND, index, tap.map_or(-1, |tap| tap.as_raw_fd()))
+    }
+
+    fn set(&self, number: u32, index: u32, value: RawFd) -> io::Result<()> {
+        let mut pair: Pair = [index as i32, value];
+        self.call(number, &mut pair)
+    }
+}
