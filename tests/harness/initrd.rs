@@ -1,7 +1,8 @@
-//! An initramfs of a shell script and a static busybox (cpio newc: Linux
-//! Documentation/driver-api/early-userspace/buffer-format.rst).
+//! An initramfs of a shell script and a static busybox.
 
 use std::path::{Path, PathBuf};
+
+use vmm::boot::cpio::{Archive, Piece};
 
 use super::machine::scratch;
 
@@ -20,15 +21,15 @@ impl Initrd {
         };
         let setup = "/bin/busybox mount -t devtmpfs dev /dev; /bin/busybox mount -t proc proc /proc";
         let init = format!("#!/bin/busybox sh\n{setup}\n{script}\n");
-        let mut archive = Vec::new();
+        let mut archive = Archive::default();
         for directory in ["bin", "dev", "proc", "sys"] {
-            entry(&mut archive, directory, 0o040_755, &[]);
+            archive.directory(directory);
         }
-        entry(&mut archive, "bin/busybox", 0o100_755, &busybox);
-        entry(&mut archive, "init", 0o100_755, init.as_bytes());
-        entry(&mut archive, "TRAILER!!!", 0, &[]);
+        archive.bytes("bin/busybox", 0o755, &busybox);
+        archive.bytes("init", 0o755, init.as_bytes());
+        let bytes: Vec<u8> = archive.finish().0.into_iter().flat_map(in_memory).collect();
         let path = scratch("initrd");
-        std::fs::write(&path, archive).expect("write the initramfs");
+        std::fs::write(&path, bytes).expect("write the initramfs");
         Some(Initrd(path))
     }
 
@@ -43,14 +44,9 @@ impl Drop for Initrd {
     }
 }
 
-fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, data: &[u8]) {
-    // Magic, inode, mode, user, group, links, time, size, two devices, length of the name, checksum.
-    let number = archive.len() as u32;
-    let fields = [number, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
-    archive.extend(b"070701");
-    archive.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
-    archive.extend(name.bytes().chain([0]));
-    archive.resize(archive.len().next_multiple_of(4), 0);
-    archive.extend(data);
-    archive.resize(archive.len().next_multiple_of(4), 0);
+fn in_memory(piece: Piece) -> Vec<u8> {
+    match piece {
+        Piece::Bytes(bytes) => bytes,
+        Piece::File { name, .. } => panic!("{name} was not put in by its bytes"),
+    }
 }
