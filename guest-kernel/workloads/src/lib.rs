@@ -87,7 +87,8 @@ impl Limit {
         Limit { most, deadline }
     }
 
-    /// The steps to do before the next look at the clock; 0 at the end.
+    /// The steps to do before the next look at the clock: at most `chunk`, or all of them where there is
+    /// no limit of time; 0 at the end.
     fn next<P: Platform>(&self, platform: &P, done: u64, chunk: u64) -> u64 {
         match self.deadline {
             u64::MAX => self.most.saturating_sub(done),

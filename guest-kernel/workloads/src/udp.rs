@@ -54,7 +54,8 @@ fn send<P: Platform>(
     let (mut tried, mut dropped, mut returned) = (0, 0, 0);
     let start = platform.now();
     loop {
-        let chunk = limit.next(platform, tried, if rate == 0 { CHUNK } else { 1 });
+        let step = if rate == 0 { CHUNK } else { 1 };
+        let chunk = limit.next(platform, tried, step).min(step);
         if chunk == 0 {
             break;
         }
