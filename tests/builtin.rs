@@ -3,8 +3,8 @@
 
 mod harness;
 
-use harness::host::{Host, any_guest, note};
-use harness::machine::{Ended, vmm};
+use harness::host::{Host, any_guest, note, skip};
+use harness::machine::{Ended, scratch, vmm};
 use serde_json::Value;
 
 /// A machine that runs these workloads.
@@ -199,6 +199,40 @@ fn the_tour() {
         assert!(ended.stderr.contains(&format!("\n{} ", stop.workload)), "{}", ended.stderr);
     }
     assert!(ended.stderr.contains("\ntry next "), "{}", ended.stderr);
+}
+
+#[test]
+fn other_monitors_boot_the_same_file() {
+    const QEMU: &str = "qemu-system-x86_64";
+    if std::process::Command::new(QEMU).arg("--version").output().is_err() {
+        return skip("no qemu-system-x86_64: apt-get install qemu-system-x86");
+    }
+    let kernel = scratch("kernel");
+    std::fs::write(&kernel, vmm::boot::builtin::KERNEL).expect("write the kernel");
+    let workloads = "workload=null,calls=1000 workload=null,calls=1000,ring=0,gate=table workload=ipc \
+                     workload=fault workload=jitter,items=5 workload=exit=3";
+    for machine in ["microvm", "q35"] {
+        let ended = std::process::Command::new("timeout")
+            .args(["60", QEMU, "-M", machine, "-cpu", "max", "-m", "128", "-display", "none", "-no-reboot"])
+            .args(["-monitor", "none", "-serial", "stdio", "-append", workloads])
+            // Status 3 at our exit port is QEMU's status 3 * 2 + 1.
+            .args(["-device", "isa-debug-exit,iobase=0x500,iosize=1", "-kernel"])
+            .arg(&kernel)
+            .output()
+            .expect("run qemu");
+        let text = String::from_utf8_lossy(&ended.stdout);
+        assert_eq!(ended.status.code(), Some(7), "{machine}: {text}");
+        for line in [
+            "null,calls=1000 read-only ok ops=2000 ",
+            "null,calls=1000,ring=0,gate=table read-write ok ops=2000 ",
+            "ipc - unavailable:needs-two-cpus ",
+            "fault - failed:exception ",
+            "jitter,items=5 - ok ops=5 ",
+        ] {
+            assert!(text.contains(line), "{machine}: no {line:?} in {text}");
+        }
+    }
+    let _ = std::fs::remove_file(kernel);
 }
 
 #[test]
