@@ -156,6 +156,7 @@ fn every_workload_gives_its_records() {
         "stream,size=3m,rounds=2",
         "gups,size=1m,items=10000",
         "linpack,size=256,rounds=1",
+        "gups,size=8m,items=10000,pages=4k",
         "compress,size=256k",
         "hackbench,groups=1,loops=2",
         "pagecache,size=1m,cache=lru",
@@ -187,6 +188,24 @@ fn every_workload_gives_its_records() {
     }
     let hits = |workload| number(&records(&ended, workload)[0]["values"]["hits"]);
     assert_eq!((hits("pagecache,size=1m,cache=lru"), hits("pagecache,size=1m,cache=tagged")), (0, 128));
+}
+
+#[test]
+fn small_pages_are_small() {
+    let Some(host) = any_guest() else { return };
+    let (small, large) = ("gups,size=16m,items=1000,pages=4k", "gups,size=16m,items=1000");
+    let ended = run(1, &[small, large]);
+    ended.expect("exit", 0);
+    assert!([small, large].iter().all(|workload| records(&ended, workload)[0]["outcome"] == "ok"));
+    // Where the host shadows the guest's page tables, it counts each page that they name.
+    if host == Host::Pvm {
+        let phases = ended.report["phases"].as_array().expect("phases");
+        let faults = |name: &str| {
+            let phase = phases.iter().find(|phase| phase["name"] == name).expect("the phase");
+            number(&phase["exits"]["kernel"]["page_fault"])
+        };
+        assert!(faults(small) >= 4096 && faults(large) < 200, "{} {}", faults(small), faults(large));
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use workloads::platform::Unavailable;
 
 use crate::arch::cpu::CPUS;
 use crate::arch::memory::Late;
-use crate::arch::{apic, gate, interrupts, io, memory as physical, syscall};
+use crate::arch::{apic, gate, interrupts, io, memory as physical, paging, syscall};
 use crate::console::{self, Console};
 use crate::memory::Memory;
 use crate::platform::Kernel;
@@ -116,6 +116,7 @@ fn keep(text: &'static str) -> usize {
 
 /// Starts the first thread, with all memory free.
 fn start_main() {
+    paging::join();
     let [low, high] = MACHINE.free.get().unwrap_or_default();
     MACHINE.memory.set([low.0..low.1, high.0..high.1]);
     match MACHINE.memory.take(2 * STACK, 4096) {

@@ -1,13 +1,13 @@
 //! The workloads' platform, over this kernel.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use abi::workload::Spec;
 use workloads::platform::{Datagrams, Disk, Gate, NullFile, Peer, Platform, Unavailable};
 
 use crate::arch::cpu::CPUS;
 use crate::arch::syscall::{self, READ, WRITE};
-use crate::arch::{cpu, gate, memory as physical, thread};
+use crate::arch::{cpu, gate, memory as physical, paging, thread};
 use crate::file;
 use crate::kernel::{MACHINE, STACK};
 
@@ -19,6 +19,9 @@ static JOB: thread::Job = thread::Job::none();
 /// The ring in which they do it.
 static RING: AtomicU8 = AtomicU8::new(3);
 
+/// Whether the workload's memory is of 4 KiB pages.
+static SMALL_PAGES: AtomicBool = AtomicBool::new(false);
+const LARGE_PAGE: usize = 2 << 20;
 /// Interrupts taken before the workload.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
@@ -30,6 +33,7 @@ fn interrupts() -> u32 {
 /// A thread's part of the job.
 fn part(number: usize) -> ! {
     MACHINE.scheduler.begin_thread();
+    paging::notice();
     gate::set_ring(RING.load(Ordering::Relaxed));
     JOB.call(number);
     gate::set_ring(3);
@@ -46,10 +50,8 @@ impl Platform for Kernel {
         if ring == 0 && MACHINE.interpreted.load(Ordering::Relaxed) {
             return Err(Unavailable("ring-0-is-interpreted-here"));
         }
-        if spec.word("pages") == "4k" {
-            return Err(Unavailable("only-2m-pages"));
-        }
         RING.store(ring, Ordering::Relaxed);
+        SMALL_PAGES.store(spec.word("pages") == "4k", Ordering::Relaxed);
         gate::set_ring(ring);
         MACHINE.scheduler.prepare(spec.idle());
         TAKEN.store(interrupts(), Ordering::Relaxed);
@@ -95,8 +97,18 @@ impl Platform for Kernel {
     }
 
     fn memory<R>(&self, bytes: usize, borrow: impl FnOnce(&mut [u8]) -> R) -> Result<R, Unavailable> {
-        let mut loan = MACHINE.memory.take(bytes, 2 << 20).ok_or(Unavailable("too-little-memory"))?;
-        let result = borrow(physical::bytes(&mut loan));
+        let take = |bytes, align| MACHINE.memory.take(bytes, align).ok_or(Unavailable("too-little-memory"));
+        // All of the last large page, so that what follows has pages of its own.
+        let mut loan = take(bytes.next_multiple_of(LARGE_PAGE), LARGE_PAGE)?;
+        let small = SMALL_PAGES.load(Ordering::Relaxed);
+        let mut tables = take(if small { paging::tables(bytes) } else { 0 }, 4096)?;
+        if small {
+            paging::split(loan.range(), physical::bytes(&mut tables));
+        }
+        let lent = physical::bytes(&mut loan);
+        let result = borrow(lent.get_mut(..bytes).unwrap_or_default());
+        paging::join();
+        MACHINE.memory.give_back(tables);
         MACHINE.memory.give_back(loan);
         Ok(result)
     }

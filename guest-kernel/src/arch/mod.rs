@@ -9,6 +9,7 @@
 //! - [`syscall`]     the null file's three ways into the kernel
 //! - [`thread`]      stacks, and going from one to another
 //! - [`memory`]      physical memory, which is also virtual
+//! - [`paging`]      small pages for a while
 //! - [`io`]          ports
 #![allow(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod gate;
 pub mod interrupts;
 pub mod io;
 pub mod memory;
+pub mod paging;
 mod pvh;
 pub mod syscall;
 pub mod thread;

@@ -30,12 +30,7 @@ pub const COMMON: &[Key] = &[
     ),
     key("ring", Kind::Choice(&["0", "3"]), "3", "built-in kernel: the privilege the workload runs at"),
     key("idle", Kind::Idle, "halt", "built-in kernel: what a CPU without work does"),
-    key(
-        "pages",
-        Kind::Choice(&["4k", "2m"]),
-        "2m",
-        "page size of the workload's memory, in its own page tables",
-    ),
+    key("pages", Kind::Choice(&["4k", "2m"]), "2m", "built-in kernel: page size of the workload's memory"),
 ];
 
 /// All workloads, in the order in which help lists them.
