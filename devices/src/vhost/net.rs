@@ -8,19 +8,13 @@ use std::time::Duration;
 
 use virtio_bindings::virtio_net::*;
 
+use crate::net::OFFLOADS;
 use crate::net::tap::Tap;
 use crate::sys::vhost::VhostNet;
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
 
 /// What the tap does, and vhost need not know of (virtio 1.2 §5.1.3).
-const OF_THE_TAP: u64 = 1 << VIRTIO_NET_F_CSUM
-    | 1 << VIRTIO_NET_F_GUEST_CSUM
-    | 1 << VIRTIO_NET_F_GUEST_TSO4
-    | 1 << VIRTIO_NET_F_GUEST_TSO6
-    | 1 << VIRTIO_NET_F_GUEST_ECN
-    | 1 << VIRTIO_NET_F_HOST_TSO4
-    | 1 << VIRTIO_NET_F_HOST_TSO6
-    | 1 << VIRTIO_NET_F_HOST_ECN;
+const OF_THE_TAP: u64 = OFFLOADS & !(1 << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
 /// What is in configuration space.
 const OF_THE_CARD: u64 = 1 << VIRTIO_NET_F_MAC | 1 << VIRTIO_NET_F_STATUS | 1 << VIRTIO_NET_F_MTU;
 

@@ -14,11 +14,12 @@ pub fn words(
     config: &Config,
     applied: &Applied,
     usages: &[(u8, Usage)],
+    workers: &[(String, Vec<usize>)],
     memory: Option<&MemoryEvidence>,
 ) -> String {
     match knob {
         Knob::Vcpus => format!("{} threads", usages.len()),
-        Knob::Pin => pins(usages, config),
+        Knob::Pin => pins(usages, workers, config),
         Knob::HaltPoll => halt_poll(config.halt_poll_ns, &applied.halt_poll),
         Knob::Idle => idle(config.idle, applied.disabled_exits, applied.kvm_features).into(),
         Knob::Pv => format!("the guest sees {}", features(applied.kvm_features)),
@@ -72,14 +73,21 @@ pub fn memory(asked: &Memory) -> String {
     format!("{} in {backing}{prefault}", size(asked.size))
 }
 
-fn pins(usages: &[(u8, Usage)], config: &Config) -> String {
+fn pins(usages: &[(u8, Usage)], workers: &[(String, Vec<usize>)], config: &Config) -> String {
     let pinned = usages.iter().filter(|(id, _)| config.pin.vcpus.iter().any(|(vcpu, _)| vcpu == id));
     let one = |(id, usage): &(u8, Usage)| {
         let cpus: Vec<String> = usage.allowed.iter().map(usize::to_string).collect();
         let moves = usage.migrations.map_or(String::new(), |n| format!(", moved {n} times"));
         format!("vCPU {id} on {}{moves}", cpus.join(" "))
     };
-    pinned.map(one).collect::<Vec<_>>().join("; ")
+    let worker = |(name, _): &(String, u16)| {
+        let started = workers.iter().find(|(worker, _)| worker == name);
+        started.map_or(format!("{name} never started"), |(_, cpus)| {
+            let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+            format!("{name} on {}", cpus.join(" "))
+        })
+    };
+    pinned.map(one).chain(config.pin.workers.iter().map(worker)).collect::<Vec<_>>().join("; ")
 }
 
 fn halt_poll(asked: Option<u32>, applied: &Result<(), vm::Error>) -> String {

@@ -26,6 +26,8 @@ pub struct Scene<'a> {
     pub end: &'a End,
     pub buses: &'a Buses,
     pub devices: Vec<DeviceCounts>,
+    /// Device workers, and the host CPUs that each was let on.
+    pub workers: Vec<(String, Vec<usize>)>,
     pub exit_port: &'a Mutex<ExitPort>,
     pub applied: &'a Applied,
     pub ram: &'a GuestRam,
@@ -44,7 +46,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
     let usages: Vec<_> = outcome.vcpus.iter().map(|one| (one.stopped.id, one.usage.clone())).collect();
     let knobs = scene.config.asked.iter().map(|asked| Got {
         knob: asked.knob,
-        got: got::words(asked.knob, scene.config, scene.applied, &usages, memory.as_ref()),
+        got: got::words(asked.knob, scene.config, scene.applied, &usages, &scene.workers, memory.as_ref()),
     });
     let mark = |boundary: Boundary| MarkFacts {
         mark: boundary.mark,

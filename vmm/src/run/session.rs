@@ -48,6 +48,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     let outcome = running::run(config, parts);
     // The terminal first: whatever is said from here on is said on a sane one.
     let console = console.map(|console| console.finish(&signals));
+    let workers = devices.workers();
     let devices = devices.finish();
     let outcome = outcome?;
 
@@ -66,6 +67,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
             end: &end,
             buses: &buses,
             devices,
+            workers,
             exit_port: &exit_port,
             applied: &applied,
             ram: &ram,

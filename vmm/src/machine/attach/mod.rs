@@ -73,13 +73,18 @@ const MOST_MMIO: usize = 32;
 pub struct Opened {
     devices: Vec<Box<dyn Device>>,
     virtio: Virtio,
+    workers: Workers,
 }
+
+/// Workers that have started: name, and the host CPUs that each may use.
+type Workers = Arc<Mutex<Vec<(String, Vec<usize>)>>>;
 
 impl Opened {
     /// Opens what `config` names.
     pub fn open(config: &Config) -> Result<Opened, Error> {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
-        let tuning = tuning(config);
+        let workers = Workers::default();
+        let tuning = tuning(config, workers.clone());
         for (index, Disk { image, engine, queues }) in config.disks.iter().enumerate() {
             let image = Image::open(image)?;
             devices.push(Box::new(Blk::new(
@@ -112,7 +117,7 @@ impl Opened {
         {
             return Err(Error::Many(device.name().into()));
         }
-        Ok(Opened { devices, virtio: config.virtio })
+        Ok(Opened { devices, virtio: config.virtio, workers })
     }
 
     /// Wires to the IOAPIC that these devices need.
@@ -133,7 +138,7 @@ impl Opened {
         let doorbells = Arc::new(Doorbells { vm: vm.clone(), on: virtio.ioeventfd });
         let vectors = Vectors::new(vm.clone(), numbers.vector, virtio.irqfd);
         let memory = Arc::new(memory.clone());
-        let mut attached = Attached { pci, mmio: Vec::new() };
+        let mut attached = Attached { pci, mmio: Vec::new(), workers: self.workers };
         for (device, index) in self.devices.into_iter().zip(0..) {
             let name = device.name().to_string();
             let failed = |source| Error::Attach { name: name.clone(), source };
@@ -206,9 +211,15 @@ impl Interrupt for Pin {
 pub struct Attached {
     pci: Arc<Mutex<PciBus>>,
     mmio: Vec<Arc<Mutex<VirtioMmio>>>,
+    workers: Workers,
 }
 
 impl Attached {
+    /// The host CPUs that each worker was let on, in the order in which they started.
+    pub fn workers(&self) -> Vec<(String, Vec<usize>)> {
+        lock(&self.workers).clone()
+    }
+
     /// Stops every device, and says what each has done. No vCPU may run any more.
     pub fn finish(&self) -> Vec<DeviceCounts> {
         let mut pci = lock(&self.pci);
@@ -225,7 +236,7 @@ impl Attached {
 
 /// How workers run. A worker is started by the vCPU that brings its device up, and must not inherit
 /// where that one is pinned.
-fn tuning(config: &Config) -> Tuning {
+fn tuning(config: &Config, workers: Workers) -> Tuning {
     let (pins, everywhere) = (config.pin.workers.clone(), affinity::allowed());
     let entered = move |device: &str| {
         let worker = device.replace('.', "");
@@ -234,6 +245,7 @@ fn tuning(config: &Config) -> Tuning {
         if let Err(error) = affinity::allow(0, &cpus) {
             eprintln!("vmm: keep {worker} on host CPUs {cpus:?}: {error}");
         }
+        lock(&workers).push((worker, affinity::allowed()));
     };
     Tuning { busy_poll: config.virtio.busy_poll, entered: Arc::new(entered) }
 }
