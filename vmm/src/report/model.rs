@@ -202,7 +202,7 @@ pub struct Device {
 /// A queue of a device, as the thread of ours that served it has counted; `null` where another did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Queue {
-    /// Notifications that this process has seen: none where the kernel takes them.
+    /// Notifications, as their event fd has counted them, whoever serves the queue.
     pub kicks: u64,
     /// Kicks that were exits to userspace.
     pub kick_exits: u64,

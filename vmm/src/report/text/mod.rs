@@ -114,7 +114,10 @@ fn device(out: &mut String, device: &Device) {
     let how = format!("{} · {} · interrupts by {}", device.data_path, device.transport, device.interrupts_by);
     prose(out, &device.name, &how);
     if device.data_path != "userspace" {
-        prose(out, "", "kicks and interrupts pass this process by: it cannot count them");
+        let kicks: u64 = device.queues.iter().map(|queue| queue.kicks).sum();
+        let kicks = format!("{} kicks, as their fds have counted them, none seen here", count(kicks));
+        let why = "buffers and interrupts pass this process by".to_owned();
+        paragraph(out, "", " · ", &[kicks, why]);
     }
     for (index, queue) in device.queues.iter().enumerate() {
         let (Some(chains), Some(bytes), Some(interrupts)) = (queue.chains, queue.bytes, queue.interrupts)
