@@ -10,6 +10,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::image::{self, Image};
 use super::layout;
 use super::state::Entry;
+use super::vmlinux::{self, Unpacked};
 use crate::config::Protocol;
 use crate::config::input::{self, InputError};
 
@@ -83,6 +84,15 @@ pub fn kernel(
             }
             let end = bz.pref_address.saturating_add(bz.init_size);
             fits(end)?;
+            if let Some(unpacked) = unpack(memory, low_end, &file, &bz, protocol) {
+                return Ok(Kernel {
+                    entry: Entry::Linux64 { rip: unpacked.entry },
+                    header: None,
+                    end: end.max(unpacked.end),
+                    initrd_max: low_end,
+                    cmdline_max: bz.cmdline_size as usize,
+                });
+            }
             let loaded = BzLoader::load(memory, Some(kernel), &mut file, Some(kernel)).map_err(failed)?;
             Ok(Kernel {
                 entry: Entry::Linux64 { rip: layout::KERNEL + ENTRY_64 },
@@ -116,6 +126,21 @@ pub fn kernel(
             })
         }
     }
+}
+
+/// The kernel inside, where it is packed in a way that is unpacked here. `--boot=linux` leaves it to the
+/// guest, and so does anything that is not as it should be.
+fn unpack(
+    memory: &GuestMemoryMmap,
+    low_end: u64,
+    file: &File,
+    bz: &image::BzImage,
+    protocol: Protocol,
+) -> Option<Unpacked> {
+    if protocol != Protocol::Auto {
+        return None;
+    }
+    vmlinux::find(file, bz.payload).ok()??.unpack(file, memory, low_end).ok()
 }
 
 /// Where an initrd of `bytes` goes: as high as it may, page-aligned, away from the kernel.

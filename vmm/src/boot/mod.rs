@@ -4,6 +4,7 @@
 //! - [`image`]       what a kernel file is, told by its content
 //! - [`load`]        kernel and initrd into memory
 //! - [`builtin`]     the kernel that is always there
+//! - [`vmlinux`]     the kernel inside a bzImage, unpacked here
 //! - [`initramfs`]   the first root file system of a guest that brings none
 //! - [`cpio`]        the archive that it is packed into
 //! - [`modules`]     which kernel modules it must hold
@@ -33,3 +34,4 @@ pub mod modules;
 pub mod payload;
 pub mod pvh;
 pub mod state;
+pub mod vmlinux;
