@@ -29,8 +29,9 @@ use crate::kvm::vm::{self, Abilities, Vm};
 use crate::machine::memory::GuestRam;
 use crate::run::vcpu::Buses;
 
-/// The serial port's wire to the IOAPIC, as on a PC.
-const SERIAL_GSI: u32 = 4;
+/// The serial port's wire to the IOAPIC. Each pin below costs a boot some ten exits; pin 0 would be one
+/// less, but Linux takes an interrupt of that number for none.
+const SERIAL_GSI: u32 = 1;
 
 /// A machine that is ready to run.
 pub struct Machine {
@@ -75,6 +76,8 @@ pub fn build(
     let disabled_exits = disable_exits(&vm, config.idle, abilities)?;
     let halt_poll = config.halt_poll_ns.map_or(Ok(()), |ns| vm.halt_poll(ns));
 
+    let with_pci = opened.on_pci();
+
     // Memory, and what is in it when the first CPU starts.
     let ram = GuestRam::allocate(&config.memory, &layout::ram(config.memory.size))?;
     vm.map(ram.mem())?;
@@ -85,10 +88,10 @@ pub fn build(
         serial_gsi: serial.then_some(SERIAL_GSI),
         ioapic: pins > 0,
         devices: &described,
-        pci: true,
+        pci: with_pci,
     };
     let rsdp = acpi::write(ram.mem(), &hardware)?;
-    let loaded = payload.load(ram.mem(), &payload::Context { config, rsdp, serial, pci: true })?;
+    let loaded = payload.load(ram.mem(), &payload::Context { config, rsdp, serial, pci: with_pci })?;
     state::write_tables(ram.mem(), loaded.entry)?;
 
     // CPUs.
@@ -106,7 +109,7 @@ pub fn build(
         cpuid::number(&mut leaves, id);
         vcpus.push(Vcpu::create(&vm, id, &leaves)?);
     }
-    start::at_entry(&vcpus, ram.mem(), config, &loaded, false)?;
+    start::at_entry(&vcpus, ram.mem(), config, &loaded, with_pci)?;
 
     // Devices.
     let mut buses = Buses::default();
@@ -114,7 +117,7 @@ pub fn build(
     buses.port.attach(port::EXIT.into(), port::EXIT_LEN.into(), exit_port.clone())?;
     buses.port.attach(port::ACPI_SLEEP_CONTROL.into(), port::ACPI_LEN.into(), Arc::new(Mutex::new(Power)))?;
     buses.port.attach(port::PVPANIC.into(), 1, Arc::new(Mutex::new(PvPanic)))?;
-    let pci = pci::attach(&vm, &mut buses)?;
+    let pci = with_pci.then(|| pci::attach(&vm, &mut buses)).transpose()?;
     let numbers = Numbers { wire, vector: pins };
     let devices = opened.attach(&vm, ram.mem(), pci, &mut buses.memory, numbers)?;
     if pins > 0 {

@@ -125,12 +125,17 @@ impl Opened {
         if self.virtio.transport == Transport::Mmio { self.devices.len() as u32 } else { 0 }
     }
 
-    /// Attaches them, to `pci` or to `bus`.
+    /// Whether they want a PCI bus. Without devices there is none: a bus is found, sized and told of.
+    pub fn on_pci(&self) -> bool {
+        self.virtio.transport == Transport::Pci && !self.devices.is_empty()
+    }
+
+    /// Attaches them, to `pci` where there is one, else to `bus`.
     pub fn attach(
         self,
         vm: &Vm,
         memory: &GuestMemoryMmap,
-        pci: Arc<Mutex<PciBus>>,
+        pci: Option<Arc<Mutex<PciBus>>>,
         bus: &mut Bus,
         numbers: Numbers,
     ) -> Result<Attached, Error> {
@@ -143,12 +148,12 @@ impl Opened {
             let name = device.name().to_string();
             let failed = |source| Error::Attach { name: name.clone(), source };
             let front = Front::new(device, memory.clone(), virtio.event_idx).map_err(failed)?;
-            match virtio.transport {
-                Transport::Pci => {
+            match &attached.pci {
+                Some(pci) => {
                     let function = VirtioPci::new(front, &vectors, doorbells.clone()).map_err(failed)?;
-                    lock(&attached.pci).attach(Box::new(function))?;
+                    lock(pci).attach(Box::new(function))?;
                 }
-                Transport::Mmio => {
+                None => {
                     let pin = Pin::new(vm, numbers.wire + index, virtio.irqfd)?;
                     let base = describe::base(index);
                     let device = VirtioMmio::new(front, base, Arc::new(pin), doorbells.clone());
@@ -209,7 +214,7 @@ impl Interrupt for Pin {
 
 /// The devices of a machine that runs.
 pub struct Attached {
-    pci: Arc<Mutex<PciBus>>,
+    pci: Option<Arc<Mutex<PciBus>>>,
     mmio: Vec<Arc<Mutex<VirtioMmio>>>,
     workers: Workers,
 }
@@ -222,9 +227,12 @@ impl Attached {
 
     /// Stops every device, and says what each has done. No vCPU may run any more.
     pub fn finish(&self) -> Vec<DeviceCounts> {
-        let mut pci = lock(&self.pci);
-        pci.quiesce();
-        let mut counts = pci.counts();
+        let mut counts = Vec::new();
+        if let Some(pci) = &self.pci {
+            let mut pci = lock(pci);
+            pci.quiesce();
+            counts = pci.counts();
+        }
         for device in &self.mmio {
             let mut device = lock(device);
             device.quiesce();
