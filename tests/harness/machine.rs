@@ -108,6 +108,17 @@ impl Running {
         self.child.id()
     }
 
+    /// CPU time of all its threads so far.
+    pub fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a process that runs");
+        // Nanoseconds on a CPU come first (Linux Documentation/scheduler/sched-stats.rst).
+        let nanoseconds = |task: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
+            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        };
+        Duration::from_nanos(tasks.filter_map(nanoseconds).sum())
+    }
+
     /// Sends a signal by its name: `INT`, `TERM`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
