@@ -32,7 +32,6 @@ fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
         tsc_khz: 0,
         vcpus: 1,
         ring0: Ring0::Native,
-        ecam: 0,
         command_line: core::str::from_utf8(&text[..length]).unwrap_or(""),
     };
     // The map may be long, but no loader writes more than a page of it.
@@ -89,7 +88,6 @@ mod tests {
             tsc_khz: 1,
             vcpus: 2,
             ring0: Ring0::Interpreted,
-            ecam: 0,
             command_line: "x",
         };
         let page = info.encode().unwrap();

@@ -126,11 +126,11 @@ impl Platform for Kernel {
     }
 
     fn datagrams(&self, _: u16, _: bool, _: usize) -> Result<NoNetwork, Unavailable> {
-        Err(Unavailable("no-network-device"))
+        Err(Unavailable("no-network-driver"))
     }
 
     fn disk(&self, _: usize, _: usize, _: usize, _: bool) -> Result<NoDisk, Unavailable> {
-        Err(Unavailable("no-disk"))
+        Err(Unavailable("no-disk-driver"))
     }
 
     fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
@@ -167,7 +167,7 @@ impl NullFile for Null {
     }
 }
 
-/// This machine has no network.
+/// This kernel drives no network card.
 pub enum NoNetwork {}
 
 impl Datagrams for NoNetwork {
@@ -179,7 +179,7 @@ impl Datagrams for NoNetwork {
     }
 }
 
-/// This machine has no disk.
+/// This kernel drives no disk.
 pub enum NoDisk {}
 
 impl Disk for NoDisk {

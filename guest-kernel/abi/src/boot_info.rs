@@ -45,8 +45,6 @@ pub struct BootInfo<'a> {
     pub tsc_khz: u32,
     pub vcpus: u32,
     pub ring0: Ring0,
-    /// Configuration space of PCI bus 0 (1 MiB); 0: no PCI.
-    pub ecam: u64,
     /// Words; each `workload=NAME[,key=value…]` runs in turn, without any the tour runs.
     pub command_line: &'a str,
 }
@@ -63,7 +61,6 @@ impl<'a> BootInfo<'a> {
             self.high_end,
             u64::from(self.tsc_khz) | u64::from(self.vcpus) << 32,
             u64::from(ring0) | (self.command_line.len() as u64) << 32,
-            self.ecam,
         ];
         for (bytes, word) in header.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
@@ -86,7 +83,6 @@ impl<'a> BootInfo<'a> {
             tsc_khz: word(3) as u32,
             vcpus: (word(3) >> 32) as u32,
             ring0: if word(4) as u32 == 1 { Ring0::Interpreted } else { Ring0::Native },
-            ecam: word(5),
             command_line,
         })
     }
@@ -109,7 +105,6 @@ mod tests {
             tsc_khz: 2_000_000,
             vcpus: 3,
             ring0: Ring0::Interpreted,
-            ecam: 0xe000_0000,
             command_line: "quiet workload=ipc,items=5  workload=ready",
         };
         let page = info.encode().unwrap();
@@ -122,15 +117,8 @@ mod tests {
         assert_eq!(BootInfo::decode(&[0; PAGE]), None);
         let long = [b'x'; COMMAND_LINE + 1];
         let command_line = core::str::from_utf8(&long).unwrap();
-        let info = BootInfo {
-            low_end: 0,
-            high_end: 0,
-            tsc_khz: 0,
-            vcpus: 1,
-            ring0: Ring0::Native,
-            ecam: 0,
-            command_line,
-        };
+        let info =
+            BootInfo { low_end: 0, high_end: 0, tsc_khz: 0, vcpus: 1, ring0: Ring0::Native, command_line };
         assert_eq!(info.encode(), None);
         let mut page = BootInfo { command_line: "", ..info }.encode().unwrap();
         page[39] = 0xff;

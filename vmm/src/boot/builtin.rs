@@ -67,7 +67,7 @@ pub fn load(memory: &GuestMemoryMmap, size: u64) -> Result<u64, Error> {
     Ok(entry)
 }
 
-/// Tells the kernel about its machine; `pci` where there is a configuration space.
+/// Tells the kernel about its machine.
 pub fn tell(memory: &GuestMemoryMmap, config: &Config, machine: Told<'_>) -> Result<(), Error> {
     let info = BootInfo {
         low_end: layout::low_end(config.memory.size),
@@ -75,7 +75,6 @@ pub fn tell(memory: &GuestMemoryMmap, config: &Config, machine: Told<'_>) -> Res
         tsc_khz: machine.tsc_khz,
         vcpus: config.vcpus.into(),
         ring0: if machine.interpreted { Ring0::Interpreted } else { Ring0::Native },
-        ecam: if machine.pci { layout::ECAM } else { 0 },
         command_line: machine.command_line,
     };
     let page = info.encode().ok_or(Error::CommandLine(info.command_line.len()))?;
@@ -87,7 +86,6 @@ pub fn tell(memory: &GuestMemoryMmap, config: &Config, machine: Told<'_>) -> Res
 pub struct Told<'a> {
     pub tsc_khz: u32,
     pub interpreted: bool,
-    pub pci: bool,
     pub command_line: &'a str,
 }
 

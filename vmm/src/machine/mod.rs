@@ -109,7 +109,7 @@ pub fn build(
         cpuid::number(&mut leaves, id);
         vcpus.push(Vcpu::create(&vm, id, &leaves)?);
     }
-    start::at_entry(&vcpus, ram.mem(), config, &loaded, with_pci)?;
+    start::at_entry(&vcpus, ram.mem(), config, &loaded)?;
 
     // Devices.
     let mut buses = Buses::default();

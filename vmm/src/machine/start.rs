@@ -17,7 +17,6 @@ pub fn at_entry(
     memory: &GuestMemoryMmap,
     config: &Config,
     loaded: &Loaded,
-    pci: bool,
 ) -> Result<(), Error> {
     let Entry::Builtin { rip, .. } = loaded.entry else {
         return Ok(vcpus[0].set_entry(loaded.entry)?);
@@ -25,7 +24,7 @@ pub fn at_entry(
     let interpreted = Class::detect() == Class::Pvm;
     let tsc_khz = vcpus[0].tsc_khz().unwrap_or(0);
     let command_line = &loaded.cmdline.line();
-    builtin::tell(memory, config, Told { tsc_khz, interpreted, pci, command_line })
+    builtin::tell(memory, config, Told { tsc_khz, interpreted, command_line })
         .map_err(payload::Error::from)?;
     for vcpu in vcpus {
         vcpu.set_entry(Entry::Builtin { rip, vcpu: vcpu.id, xapic: interpreted })?;

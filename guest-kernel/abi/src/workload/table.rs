@@ -3,6 +3,7 @@
 use super::{Key, Kind, Places, Workload};
 
 const EVERYWHERE: Places = Places { native: true, linux: true, kernel: true };
+const LINUX: Places = Places { native: true, linux: true, kernel: false };
 const LINUX_GUEST: Places = Places { native: false, linux: true, kernel: false };
 const GUESTS: Places = Places { native: false, linux: true, kernel: true };
 const KERNEL: Places = Places { native: false, linux: false, kernel: true };
@@ -146,7 +147,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "udp",
         about: "datagrams sent, reflected, counted: copies, kicks and interrupts per packet",
-        places: EVERYWHERE,
+        places: LINUX,
         keys: &[
             key("role", Kind::Choice(&["send", "reflect", "sink"]), "reflect", "what this side does"),
             key("peer", Kind::Peer, "10.0.0.1:1300", "whom a sender sends to"),
@@ -154,27 +155,27 @@ pub const ALL: &[Workload] = &[
             key("size", Kind::Number { min: 18, max: 1472 }, "50", "bytes of payload"),
             key("rate", RATE, "0", "datagrams per second, evenly paced; 0: flat out"),
             key("items", MANY, "1000000", "datagrams"),
-            key("net", Kind::Choice(&["irq", "poll"]), "irq", "built-in kernel: interrupts or polled rings"),
+            key("net", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls"),
             key("batch", Kind::Number { min: 1, max: 256 }, "1", "datagrams per kick"),
         ],
     },
     Workload {
         name: "rr",
         about: "one datagram there and one back: exits and wake-ups per request",
-        places: EVERYWHERE,
+        places: LINUX,
         keys: &[
             key("role", Kind::Choice(&["send", "reflect"]), "reflect", "who asks, who answers"),
             key("peer", Kind::Peer, "10.0.0.1:1300", "whom the asking side asks"),
             key("port", PORT, "1300", "port of this side"),
             key("size", Kind::Number { min: 1, max: 1472 }, "1", "bytes of payload"),
             key("items", MANY, "100000", "requests"),
-            key("net", Kind::Choice(&["irq", "poll"]), "irq", "built-in kernel: interrupts or polled rings"),
+            key("net", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls"),
         ],
     },
     Workload {
         name: "blk",
         about: "random or sequential requests to a disk: exits and system calls per request",
-        places: GUESTS,
+        places: LINUX_GUEST,
         keys: &[
             key(
                 "rw",
@@ -186,7 +187,7 @@ pub const ALL: &[Workload] = &[
             key("depth", Kind::Number { min: 1, max: 128 }, "1", "requests under way"),
             key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk"),
             key("items", MANY, "100000", "requests"),
-            key("blk", Kind::Choice(&["irq", "poll"]), "irq", "built-in kernel: interrupts or polled rings"),
+            key("blk", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls"),
         ],
     },
     Workload {
@@ -211,15 +212,6 @@ pub const ALL: &[Workload] = &[
         about: "an exception, to see that it is reported and that the next workload goes on",
         places: KERNEL,
         keys: &[key("kind", Kind::Choice(&["ud", "pf", "gp", "de"]), "ud", "the exception")],
-    },
-    Workload {
-        name: "chaos",
-        about: "stores of noise to ports, registers and queues: the monitor must stand it",
-        places: GUESTS,
-        keys: &[
-            key("seed", Kind::Number { min: 0, max: u32::MAX as u64 }, "1", "of the noise"),
-            key("items", MANY, "10000", "stores"),
-        ],
     },
     Workload {
         name: "exit",
