@@ -11,7 +11,7 @@
 //! | RDI | physical address of the page with this information |
 //! | RSI | number of this vCPU, which is also its local APIC's id |
 //! | RFLAGS | 2: interrupts off. Other registers, the stack pointer too: anything |
-//! | local APIC | as after reset; second vCPUs are RUNNABLE, not waiting for a start-up IPI |
+//! | local APIC | on, as xAPIC or x2APIC; where ring 0 is interpreted better as xAPIC, which ring 3 drives without a gate; second vCPUs are RUNNABLE, not waiting for a start-up IPI |
 //!
 //! The page tables and this page lie below 1 MiB; the kernel lets that megabyte alone, takes the
 //! memory from its own end on, and relies on its being zero.
