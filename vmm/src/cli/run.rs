@@ -53,7 +53,8 @@ struct Guest {
     /// The kernel's lib/modules/VERSION, for the built-in init [default: beside the kernel, if there]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// How the kernel is entered: auto, linux or pvh [default: auto]
+    /// How the kernel is entered: auto, linux or pvh. auto unpacks a bzImage's LZ4 kernel before the start,
+    /// which then runs without KASLR; linux leaves it to the kernel's own code [default: auto]
     #[arg(long, value_name = "PROTOCOL")]
     boot: Option<Protocol>,
     /// What the built-in kernel, or the built-in init of a Linux, runs: NAME[,key=value…]; may be
