@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use super::segments::Segment;
+
 /// A kernel that can be entered, and what its headers say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Image {
@@ -32,6 +34,7 @@ pub struct BzImage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elf {
     pub entry: u64,
+    pub segments: Vec<Segment>,
     /// One past the highest physical address of any loaded segment.
     pub end: u64,
     /// XEN_ELFNOTE_PHYS32_ENTRY: the PVH entry point.
@@ -175,6 +178,7 @@ fn elf(file: &File, head: &[u8], size: u64) -> Result<Elf, Error> {
             Some(PT_LOAD) => {
                 let end = paddr.checked_add(in_memory).ok_or(Error::Malformed("segment address"))?;
                 found.end = found.end.max(end);
+                found.segments.extend(Segment::read(header));
             }
             Some(PT_NOTE) if last <= size && in_file <= MAX_NOTES => {
                 let mut notes = vec![0; in_file as usize];

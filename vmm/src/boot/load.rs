@@ -4,11 +4,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use linux_loader::bootparam::setup_header;
-use linux_loader::loader::{BzImage as BzLoader, Elf as ElfLoader, KernelLoader};
+use linux_loader::loader::{BzImage as BzLoader, KernelLoader};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::image::{self, Image};
 use super::layout;
+use super::segments;
 use super::state::Entry;
 use super::vmlinux::{self, Unpacked};
 use crate::config::Protocol;
@@ -20,6 +21,8 @@ pub enum Error {
     Open(#[from] InputError),
     #[error("kernel {0} {1}")]
     Image(PathBuf, image::Error),
+    #[error("kernel {0} can't be read: {1}")]
+    Read(PathBuf, std::io::Error),
     #[error("kernel {0} can't be loaded: {1}")]
     Load(PathBuf, linux_loader::loader::Error),
     #[error(
@@ -104,8 +107,8 @@ pub fn kernel(
         }
         Image::Elf(elf) => {
             fits(elf.end)?;
-            if elf.entry < layout::KERNEL {
-                return Err(Error::TooLow(path.into(), elf.entry));
+            if let Some(low) = elf.segments.iter().map(|s| s.address).find(|at| *at < layout::KERNEL) {
+                return Err(Error::TooLow(path.into(), low));
             }
             let entry = match (protocol, elf.pvh) {
                 (Protocol::Pvh, None) => return Err(Error::NoPvh(path.into())),
@@ -113,11 +116,11 @@ pub fn kernel(
                 (Protocol::Auto, Some(eip)) if !elf.linux => Entry::Pvh { eip },
                 _ => Entry::Linux64 { rip: elf.entry },
             };
-            let loaded = ElfLoader::load(memory, None, &mut file, Some(kernel)).map_err(failed)?;
+            segments::load(&file, &elf.segments, memory).map_err(|e| Error::Read(path.into(), e))?;
             Ok(Kernel {
                 entry,
                 header: None,
-                end: elf.end.max(loaded.kernel_end),
+                end: elf.end,
                 initrd_max: low_end,
                 cmdline_max: match entry {
                     Entry::Linux64 { .. } => LINUX_CMDLINE_MAX,

@@ -4,6 +4,7 @@
 //! - [`image`]       what a kernel file is, told by its content
 //! - [`load`]        kernel and initrd into memory
 //! - [`builtin`]     the kernel that is always there
+//! - [`segments`]    the parts of an ELF file that are loaded
 //! - [`vmlinux`]     the kernel inside a bzImage, unpacked here
 //! - [`initramfs`]   the first root file system of a guest that brings none
 //! - [`cpio`]        the archive that it is packed into
@@ -33,5 +34,6 @@ pub mod modinfo;
 pub mod modules;
 pub mod payload;
 pub mod pvh;
+pub mod segments;
 pub mod state;
 pub mod vmlinux;

@@ -9,12 +9,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
-use super::image::{u16_at, u32_at, u64_at};
-use crate::sys::affinity;
+use super::image::{u16_at, u64_at};
+use super::segments::{self, Segment};
+use crate::sys::guest_bytes;
 
 const MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
 /// LEGACY_BLOCKSIZE of lz4.
@@ -23,8 +23,6 @@ const BLOCK: usize = 8 << 20;
 const COMPRESSED_MAX: u32 = (BLOCK + BLOCK / 255 + 16) as u32;
 /// 512 MiB of kernel: more blocks than this are no kernel.
 const BLOCKS_MAX: usize = 64;
-/// More threads than this wait for memory.
-const THREADS_MAX: usize = 4;
 
 /// Compressed blocks of a vmlinux, found but not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,14 +42,6 @@ pub enum Error {
     Elf,
     #[error("write to guest memory: {0}")]
     Write(#[from] vm_memory::GuestMemoryError),
-}
-
-/// A segment that is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Segment {
-    offset: u64,
-    address: u64,
-    bytes: u64,
 }
 
 /// What lies in guest memory now.
@@ -89,108 +79,82 @@ pub fn find(file: &File, payload: (u64, u64)) -> io::Result<Option<Vmlinux>> {
 
 impl Vmlinux {
     /// Unpacks into guest memory. `limit`: where memory below the PCI hole ends.
+    ///
+    /// The whole file goes where its first segment belongs, and the other segments are moved from there:
+    /// so nothing is touched that the guest would not touch.
     pub fn unpack(&self, file: &File, memory: &GuestMemoryMmap, limit: u64) -> Result<Unpacked, Error> {
-        let mut first = Unpacker::default();
-        let head = first.block(file, self.blocks[0])?;
-        let (entry, segments) = headers(head).ok_or(Error::Elf)?;
-        let end = segments.iter().map(|s| s.address + s.bytes).max().ok_or(Error::Elf)?;
-        if end > limit || entry < super::layout::KERNEL {
+        let mut head = vec![0; BLOCK];
+        let len = block(file, self.blocks[0], &mut head)?;
+        let (entry, segments) = headers(&head[..len]).ok_or(Error::Elf)?;
+        let base = segments.first().and_then(|s| s.address.checked_sub(s.offset)).ok_or(Error::Elf)?;
+        let end = segments.iter().map(|s| s.end).max().ok_or(Error::Elf)?;
+        let span = base.checked_add((self.blocks.len() * BLOCK) as u64).ok_or(Error::Elf)?;
+        // Moves go down, in ascending order, so that none reads what another has written.
+        let downwards = segments.iter().all(|s| s.address <= base + s.offset);
+        let ascending =
+            segments.windows(2).all(|w| w[0].offset <= w[1].offset && w[0].address <= w[1].address);
+        if span.max(end) > limit || base.min(entry) < super::layout::KERNEL || !downwards || !ascending {
             return Err(Error::Elf);
         }
-        place(memory, &segments, 0, head)?;
+        guest_bytes::with(memory, base, len, |to| to.copy_from_slice(&head[..len]))?;
+        drop(head);
 
-        let next = AtomicUsize::new(1);
-        let work = |mut unpacker: Unpacker| -> Result<(), Error> {
-            loop {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                let Some(block) = self.blocks.get(n) else { return Ok(()) };
-                place(memory, &segments, (n * BLOCK) as u64, unpacker.block(file, *block)?)?;
-            }
-        };
-        let helpers = affinity::allowed().len().min(THREADS_MAX).min(self.blocks.len()).saturating_sub(1);
-        std::thread::scope(|scope| {
-            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| work(Unpacker::default()))).collect();
-            let mut done = work(first);
-            for helper in helpers {
-                done = done.and(helper.join().unwrap_or(Err(Error::Block)));
-            }
-            done
+        let rest: Vec<(usize, (u64, usize))> = self.blocks.iter().copied().enumerate().skip(1).collect();
+        segments::in_parallel(&rest, |(n, packed)| -> Result<(), Error> {
+            let at = base + (n * BLOCK) as u64;
+            let len = guest_bytes::with(memory, at, BLOCK, |to| block(file, *packed, to))??;
+            let last = n + 1 == self.blocks.len();
+            if last || len == BLOCK { Ok(()) } else { Err(Error::Block) }
         })?;
+        for segment in &segments {
+            let from = base + segment.offset;
+            if segment.address < from {
+                let down = (from - segment.address) as usize;
+                let bytes = segment.bytes as usize;
+                guest_bytes::with(memory, segment.address, down + bytes, |all| {
+                    all.copy_within(down..down + bytes, 0);
+                })?;
+            }
+        }
         Ok(Unpacked { entry, end })
     }
 }
 
-/// One thread's buffers.
-#[derive(Default)]
-struct Unpacker {
-    packed: Vec<u8>,
-    plain: Vec<u8>,
+/// Unpacks one block; how long it is.
+fn block(file: &File, (at, bytes): (u64, usize), to: &mut [u8]) -> Result<usize, Error> {
+    let mut packed = vec![0; bytes];
+    file.read_exact_at(&mut packed, at)?;
+    lz4_flex::block::decompress_into(&packed, to).map_err(|_| Error::Block)
 }
 
-impl Unpacker {
-    fn block(&mut self, file: &File, (at, bytes): (u64, usize)) -> Result<&[u8], Error> {
-        self.packed.resize(bytes, 0);
-        self.plain.resize(BLOCK, 0);
-        file.read_exact_at(&mut self.packed, at)?;
-        let len =
-            lz4_flex::block::decompress_into(&self.packed, &mut self.plain).map_err(|_| Error::Block)?;
-        Ok(&self.plain[..len])
-    }
-}
-
-/// Copies what `bytes`, at `offset` of the vmlinux, holds of each segment.
-fn place(memory: &GuestMemoryMmap, segments: &[Segment], offset: u64, bytes: &[u8]) -> Result<(), Error> {
-    let end = offset + bytes.len() as u64;
-    for segment in segments {
-        let (from, to) = (segment.offset.max(offset), (segment.offset + segment.bytes).min(end));
-        if from < to {
-            let part = &bytes[(from - offset) as usize..(to - offset) as usize];
-            memory.write_slice(part, GuestAddress(segment.address + (from - segment.offset)))?;
-        }
-    }
-    Ok(())
-}
-
-/// Entry point and segments of a 64-bit ELF executable, all checked against overflow.
+/// Entry point and segments of a 64-bit ELF executable.
 fn headers(head: &[u8]) -> Option<(u64, Vec<Segment>)> {
-    const PT_LOAD: u32 = 1;
     if !head.starts_with(b"\x7fELF\x02\x01") || u16_at(head, 18)? != 62 || u16_at(head, 54)? != 56 {
         return None;
     }
     let table = usize::try_from(u64_at(head, 32)?).ok()?;
-    let mut segments = Vec::new();
-    for n in 0..usize::from(u16_at(head, 56)?) {
-        let header = head.get(table.checked_add(n * 56)?..)?.get(..56)?;
-        if u32_at(header, 0)? == PT_LOAD {
-            let segment = Segment {
-                offset: u64_at(header, 8)?,
-                address: u64_at(header, 24)?,
-                bytes: u64_at(header, 32)?,
-            };
-            segment.offset.checked_add(segment.bytes)?;
-            segment.address.checked_add(segment.bytes)?;
-            segments.push(segment);
-        }
-    }
-    Some((u64_at(head, 24)?, segments))
+    let count = usize::from(u16_at(head, 56)?);
+    let table = head.get(table..)?.get(..count * 56)?;
+    Some((u64_at(head, 24)?, table.chunks_exact(56).filter_map(Segment::read).collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
+    use vm_memory::{Bytes, GuestAddress};
 
     /// A vmlinux of two segments, the second across the border of the first two blocks.
     fn vmlinux() -> Vec<u8> {
         let mut elf = vec![0u8; BLOCK + 0x3000];
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
         elf[18] = 62;
-        elf[24..32].copy_from_slice(&0x10_0000u64.to_le_bytes());
+        elf[24..32].copy_from_slice(&0x20_1000u64.to_le_bytes());
         elf[32] = 64;
         elf[54] = 56;
         elf[56] = 2;
         for (n, (offset, address, bytes)) in
-            [(0x1000u64, 0x10_0000u64, 0x1000u64), (BLOCK as u64 - 0x1000, 0x20_0000, 0x3000)]
+            [(0x1000u64, 0x20_1000u64, 0x1000u64), (BLOCK as u64 - 0x1000, 0x30_0000, 0x3000)]
                 .into_iter()
                 .enumerate()
         {
@@ -199,6 +163,7 @@ mod tests {
             elf[at + 8..at + 16].copy_from_slice(&offset.to_le_bytes());
             elf[at + 24..at + 32].copy_from_slice(&address.to_le_bytes());
             elf[at + 32..at + 40].copy_from_slice(&bytes.to_le_bytes());
+            elf[at + 40..at + 48].copy_from_slice(&bytes.to_le_bytes());
         }
         elf[0x1000..0x2000].fill(1);
         elf[BLOCK - 0x1000..BLOCK].fill(2);
@@ -220,16 +185,20 @@ mod tests {
         (file, (5, bytes.len() as u64 - 5))
     }
 
+    fn memory() -> GuestMemoryMmap {
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 20 << 20)]).unwrap()
+    }
+
     #[test]
     fn segments_land_whole_across_blocks() {
         let (file, payload) = packed(&vmlinux());
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
+        let memory = memory();
         let found = find(&file, payload).unwrap().unwrap();
-        let unpacked = found.unpack(&file, &memory, 4 << 20).unwrap();
-        assert_eq!(unpacked, Unpacked { entry: 0x10_0000, end: 0x20_3000 });
+        let unpacked = found.unpack(&file, &memory, 20 << 20).unwrap();
+        assert_eq!(unpacked, Unpacked { entry: 0x20_1000, end: 0x30_3000 });
         let at = |address: u64| memory.read_obj::<u8>(GuestAddress(address)).unwrap();
-        assert_eq!([at(0x10_0000), at(0x10_0fff), at(0x10_1000)], [1, 1, 0]);
-        assert_eq!([at(0x20_0000), at(0x20_0fff), at(0x20_1000), at(0x20_2fff)], [2, 2, 3, 3]);
+        assert_eq!([at(0x20_1000), at(0x20_1fff), at(0x20_2000)], [1, 1, 0]);
+        assert_eq!([at(0x30_0000), at(0x30_0fff), at(0x30_1000), at(0x30_2fff)], [2, 2, 3, 3]);
     }
 
     #[test]
@@ -237,10 +206,9 @@ mod tests {
         let (file, payload) = packed(&vmlinux());
         assert_eq!(find(&file, (payload.0, payload.1 - 100)).unwrap(), None);
         assert_eq!(find(&file, (payload.0 + 1, payload.1 - 1)).unwrap(), None);
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
         let found = find(&file, payload).unwrap().unwrap();
-        assert!(matches!(found.unpack(&file, &memory, 0x20_0000), Err(Error::Elf)));
+        assert!(matches!(found.unpack(&file, &memory(), 17 << 20), Err(Error::Elf)));
         file.write_all_at(&[0xff; 64], payload.0 + 16).unwrap();
-        assert!(found.unpack(&file, &memory, 4 << 20).is_err());
+        assert!(found.unpack(&file, &memory(), 20 << 20).is_err());
     }
 }

@@ -7,6 +7,7 @@ pub mod aio;
 pub mod alarm;
 pub mod clock;
 pub mod futex;
+pub mod guest_bytes;
 pub mod init;
 pub mod irq_route;
 pub mod kick;
