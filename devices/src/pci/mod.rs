@@ -8,12 +8,14 @@
 //! ```
 //!
 //! - [`config`]    configuration space of one function, in memory that the guest may read
+//! - [`conf1`]     configuration by ports, for a machine without PCI devices
 //! - [`function`]  what a function is
 //! - [`bus`]       slots, ECAM, and the window that BARs move in
 //! - [`msix`]      the MSI-X table and pending bits
 //! - [`doorbell`]  ioeventfds, as a device sees them
 
 pub mod bus;
+pub mod conf1;
 pub mod config;
 pub mod doorbell;
 pub mod function;

@@ -62,15 +62,14 @@ impl Cmdline {
 }
 
 /// What a Linux guest is told about this machine: what is absent, and how to end.
-pub fn for_linux(cmdline: &mut Cmdline, serial: bool, pci: bool) {
+pub fn for_linux(cmdline: &mut Cmdline, serial: bool) {
     if serial {
         cmdline.add("console=ttyS0");
     }
     // Four UARTs are probed by default; six exits for each that isn't there.
     cmdline.add(if serial { "8250.nr_uarts=1" } else { "8250.nr_uarts=0" });
-    // With PCI, the early quirks would look at all 32 slots by port 0xcf8, two exits each, for chipsets of
-    // real boards; configuration space is in memory here, and found by ACPI's MCFG.
-    cmdline.add(if pci { "pci=noearly" } else { "pci=off" });
+    // The early quirks would look at all 32 slots by port 0xcf8, two exits each, for chipsets of real boards.
+    cmdline.add("pci=noearly");
     // A panic ends the machine at once, and so does a reboot: by ACPI's reset register. Left alone, Linux
     // without a DMI table jumps into a BIOS that isn't there.
     cmdline.add("panic=-1");
@@ -84,7 +83,7 @@ mod tests {
     #[test]
     fn the_users_word_wins() {
         let mut line = Cmdline::new("quiet console=hvc0  panic=5");
-        for_linux(&mut line, true, true);
+        for_linux(&mut line, true);
         assert_eq!(line.line(), "quiet console=hvc0 panic=5 8250.nr_uarts=1 pci=noearly reboot=a");
         assert_eq!(line.added(), "8250.nr_uarts=1 pci=noearly reboot=a");
     }

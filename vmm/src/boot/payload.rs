@@ -181,7 +181,7 @@ impl Files {
 
         let mut cmdline = Cmdline::new(&config.boot.cmdline);
         if linux {
-            cmdline::for_linux(&mut cmdline, with.serial, with.pci);
+            cmdline::for_linux(&mut cmdline, with.serial);
             if config.idle == Idle::GuestPoll {
                 cmdline.add("cpuidle_haltpoll.force=1");
             }

@@ -15,6 +15,7 @@ use attach::{Attached, Numbers, Opened, describe};
 use devices::acpi::Power;
 use devices::exit_port::ExitPort;
 use devices::ioapic::Ioapic;
+use devices::pci::conf1::{self, Conf1};
 use devices::pvpanic::PvPanic;
 use devices::serial::{Line, Serial};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -118,6 +119,9 @@ pub fn build(
     buses.port.attach(port::ACPI_SLEEP_CONTROL.into(), port::ACPI_LEN.into(), Arc::new(Mutex::new(Power)))?;
     buses.port.attach(port::PVPANIC.into(), 1, Arc::new(Mutex::new(PvPanic)))?;
     let pci = with_pci.then(|| pci::attach(&vm, &mut buses)).transpose()?;
+    if !with_pci {
+        buses.port.attach(conf1::PORT, conf1::LEN, Arc::new(Mutex::new(Conf1::default())))?;
+    }
     let numbers = Numbers { wire, vector: pins };
     let devices = opened.attach(&vm, ram.mem(), pci, &mut buses.memory, numbers)?;
     if pins > 0 {
