@@ -5,7 +5,7 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::host::any_guest;
+use harness::host::{Host, any_guest};
 use harness::machine::{Ended, Running, vmm};
 use harness::tiny::{Tiny, exit, halt, out8, print, spin, triple_fault};
 
@@ -66,6 +66,21 @@ fn triple_fault_shows_the_registers() {
     let ended = run(&[print("x"), triple_fault()].concat(), &["--report", "text"]);
     ended.expect("triple-fault", 81);
     assert!(ended.stderr.to_lowercase().contains("rip"), "{}", ended.stderr);
+}
+
+#[test]
+fn an_instruction_that_kvm_cannot_emulate() {
+    // Where ring 0 is interpreted, SSE arithmetic there is more than the interpreter knows.
+    match any_guest() {
+        None => return,
+        Some(Host::Pvm) => {}
+        Some(_) => return harness::host::skip("this host runs every instruction natively"),
+    }
+    let addps = [0x0f, 0x58, 0xc0];
+    let ended = run(&addps, &[]);
+    ended.expect("internal-error", 82);
+    assert!(ended.stderr.contains("KVM internal error 1 (emulation failed)"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("rip "), "{}", ended.stderr);
 }
 
 #[test]
