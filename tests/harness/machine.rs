@@ -63,7 +63,8 @@ impl Machine {
     /// first mark, the machine is started again, once, and a line says so.
     pub fn run_linux(&self) -> Ended {
         let ended = self.run();
-        let fault = ended.report["guest"]["end"] == "triple-fault" || ended.stderr.contains("Fatal exception");
+        let fault =
+            ended.report["guest"]["end"] == "triple-fault" || ended.stderr.contains("Fatal exception");
         let spurious = fault && !ended.marked();
         if host::in_lab() && spurious {
             host::note("again", "the guest ended before its first mark");
