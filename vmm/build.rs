@@ -13,8 +13,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
     let target = Path::new(&out).join("guest-kernel");
-    // Its flags come from .cargo/config.toml; those meant for this build must not get there. All that
-    // it needs has been fetched with the rest of the workspace.
+    // Its flags come from .cargo/config.toml and its profile from Cargo.toml; those meant for this build
+    // must not get there. All that it needs has been fetched with the rest of the workspace.
     let mut cargo = Command::new(env::var("CARGO")?);
     for flags in [
         "RUSTFLAGS",
@@ -24,6 +24,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         "RUSTC_WRAPPER",
     ] {
         cargo.env_remove(flags);
+    }
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PROFILE_") {
+            cargo.env_remove(name);
+        }
     }
     let status = cargo
         .current_dir(root)
