@@ -12,6 +12,7 @@
 //! - [`blk`]        a disk over a file, or a block device
 //! - [`net`]        a network card over a tap
 //! - [`vhost`]      … served by the kernel
+//! - [`vhost_user`] … or by another process
 //! - [`pci`]        bus 0: configuration space, BARs, MSI-X
 //!
 //! From the driver's kick to its interrupt:
@@ -49,6 +50,7 @@ mod sys;
 #[cfg(test)]
 mod testing;
 pub mod vhost;
+pub mod vhost_user;
 pub mod virtio;
 
 pub use sys::Memory;

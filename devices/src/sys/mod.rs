@@ -6,12 +6,14 @@
 //! - [`uring`]     many vectored transfers at once, each owning its [`segments`] while in flight
 //! - [`tap`]       a host network interface whose frames come and go by a file
 //! - [`vhost`]     /dev/vhost-net
+//! - [`socket`]    bytes and file descriptors over a Unix socket
 //! - [`file`]      vectored input and output between a file and [`segments`], locks, ioctls
 #![allow(unsafe_code)]
 
 pub mod bounce;
 pub mod file;
 pub mod segments;
+pub mod socket;
 pub mod tap;
 pub mod uring;
 pub mod vhost;

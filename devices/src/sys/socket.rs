@@ -1,0 +1,60 @@
+//! Unix sockets: bytes with the file descriptors that ride along, and waiting for a peer.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+
+/// Room for the descriptors of one piece. Where a peer sends more, all are closed and the piece is lost.
+const MOST_FDS: usize = 32;
+/// The error of such a piece.
+pub const TOO_MANY_FDS: i32 = libc::ENOBUFS;
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug)]
+#[repr(i16)]
+pub enum Ready {
+    Read = libc::POLLIN,
+    Write = libc::POLLOUT,
+}
+
+/// Sends as much as goes at once; descriptors go with the first byte. Never raises SIGPIPE.
+pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    Ok(stream.send_with_fds(&[bytes], &fds)?)
+}
+
+/// Receives what is there, and the descriptors that came with it. 0: the peer has closed.
+pub fn receive(stream: &UnixStream, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut raw = [-1; MOST_FDS];
+    let mut room = [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }];
+    // SAFETY: `room` is `bytes`, which takes any byte.
+    let (count, passed) = unsafe { stream.recv_with_fds(&mut room, &mut raw)? };
+    // SAFETY: they were made for this process by the call above, and nobody else knows of them.
+    fds.extend(raw[..passed].iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    Ok(count)
+}
+
+/// Waits until `fd` is ready, or its peer gone; false if the time is up.
+pub fn wait(fd: BorrowedFd<'_>, ready: Ready, time: Option<Duration>) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: ready as i16, revents: 0 };
+    // A millisecond more, so that it never spins through the last one.
+    let ms = time.map_or(-1, |time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX).saturating_add(1));
+    loop {
+        // SAFETY: one `pollfd`, alive for as long as the call.
+        let count = unsafe { libc::poll(&mut poll, 1, ms) };
+        if count >= 0 {
+            return Ok(count > 0);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+        // The caller, who has a deadline, looks at the clock again.
+        if time.is_some() {
+            return Ok(true);
+        }
+    }
+}
