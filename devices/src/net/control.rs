@@ -1,15 +1,28 @@
 //! The control queue (virtio 1.2 §5.1.6.5): how many queue pairs carry frames, and which offloads the
 //! guest takes.
 
+use std::io;
+
 use virtio_bindings::virtio_net::*;
 
-use super::tap::Tap;
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::{ChainHandler, Served};
 
+/// What the control queue controls.
+pub trait Pairs: Send + Sync {
+    /// How many there are.
+    fn count(&self) -> u16;
+
+    /// The first `pairs` carry frames, the others do not.
+    fn attach(&self, pairs: u16) -> io::Result<()>;
+
+    /// Frames for the guest may lack what it has said that it can do itself: GUEST_ feature bits.
+    fn set_offload(&self, features: u64) -> io::Result<()>;
+}
+
 /// Serves the control queue.
 pub struct Control<'a> {
-    pub tap: &'a Tap,
+    pub pairs: &'a dyn Pairs,
     /// What was negotiated: only what was can be set.
     pub acked: u64,
 }
@@ -35,15 +48,15 @@ impl Control<'_> {
             (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &[low, high]) => {
                 let pairs = u16::from_le_bytes([low, high]);
                 has(VIRTIO_NET_F_MQ)
-                    && (1..=self.tap.pairs()).contains(&pairs)
-                    && self.tap.attach(pairs).is_ok()
+                    && (1..=self.pairs.count()).contains(&pairs)
+                    && self.pairs.attach(pairs).is_ok()
             }
             (VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, data) => {
                 let Ok(data) = <[u8; 8]>::try_from(data) else { return false };
                 let wanted = u64::from_le_bytes(data);
                 has(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)
                     && wanted & !self.acked == 0
-                    && self.tap.set_offload(wanted).is_ok()
+                    && self.pairs.set_offload(wanted).is_ok()
             }
             _ => false,
         }

@@ -4,12 +4,14 @@
 //! - [`receive`]  frames from the tap straight into the guest's buffers, several if need be
 //! - [`send`]     frames from the guest's buffers straight into the tap
 //! - [`control`]  the control queue: queue pairs, offloads
+//! - [`split`]    … where the frames are another's
 //! - [`pair`]     one receive and one send queue, and the thread that serves them
 
 pub mod control;
 pub mod pair;
 pub mod receive;
 pub mod send;
+pub mod split;
 pub mod tap;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use virtio_bindings::virtio_net::*;
 
 use super::HEADER;
-use super::control::Control;
+use super::control::{Control, Pairs};
 use super::receive::Receive;
 use super::send::Send;
 use super::tap::Tap;
@@ -85,7 +85,9 @@ impl Server for Pair {
             done += match self.role(queue.resources.index) {
                 Role::Receive => receive.serve(file, queue)?,
                 Role::Send => queue.drain(&mut Send(file))? as usize,
-                Role::Control => queue.drain(&mut Control { tap: &self.tap, acked: self.acked })? as usize,
+                Role::Control => {
+                    queue.drain(&mut Control { pairs: self.tap.as_ref(), acked: self.acked })? as usize
+                }
                 Role::None => 0,
             };
             Ok(())

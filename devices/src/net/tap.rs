@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use virtio_bindings::virtio_net::*;
 
 use super::HEADER;
+use super::control::Pairs;
 use crate::sys::tap::{self, MULTI_QUEUE, NO_PI, TAP, VNET_HDR};
 
 /// A tap, one file for each queue pair.
@@ -129,9 +130,14 @@ impl Tap {
     pub fn queue(&self, pair: u16) -> Option<&File> {
         self.queues.get(usize::from(pair))
     }
+}
 
-    /// Frames for the guest may lack what it has said that it can do itself: GUEST_ feature bits.
-    pub fn set_offload(&self, features: u64) -> io::Result<()> {
+impl Pairs for Tap {
+    fn count(&self) -> u16 {
+        self.pairs()
+    }
+
+    fn set_offload(&self, features: u64) -> io::Result<()> {
         let bits = [
             (VIRTIO_NET_F_GUEST_CSUM, tap::OFFLOAD_CSUM),
             (VIRTIO_NET_F_GUEST_TSO4, tap::OFFLOAD_TSO4),
@@ -147,8 +153,7 @@ impl Tap {
         self.queues.first().map_or(Ok(()), |queue| tap::set_offload(queue, offload))
     }
 
-    /// The first `pairs` queues carry frames, the others do not.
-    pub fn attach(&self, pairs: u16) -> io::Result<()> {
+    fn attach(&self, pairs: u16) -> io::Result<()> {
         if self.queues.len() == 1 {
             return Ok(());
         }

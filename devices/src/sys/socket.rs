@@ -1,16 +1,32 @@
 //! Unix sockets: bytes with the file descriptors that ride along, and waiting for a peer.
 
 use std::io;
+#[cfg(test)]
+use std::os::fd::IntoRawFd;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 /// Room for the descriptors of one piece. Where a peer sends more, all are closed and the piece is lost.
 const MOST_FDS: usize = 32;
 /// The error of such a piece.
 pub const TOO_MANY_FDS: i32 = libc::ENOBUFS;
+
+/// An event fd, to be sent.
+pub fn event(event: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: it is open for as long as the `EventFd`, which the result borrows.
+    unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
+}
+
+/// An event fd that was received. Whatever else it may be, it is closed once.
+#[cfg(test)]
+pub fn event_fd(fd: OwnedFd) -> EventFd {
+    // SAFETY: it is open, and nobody else's.
+    unsafe { EventFd::from_raw_fd(fd.into_raw_fd()) }
+}
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +55,23 @@ pub fn receive(stream: &UnixStream, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) ->
 
 /// Waits until `fd` is ready, or its peer gone; false if the time is up.
 pub fn wait(fd: BorrowedFd<'_>, ready: Ready, time: Option<Duration>) -> io::Result<bool> {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: ready as i16, revents: 0 };
+    wait_any([fd], ready, time).map(|[ready]| ready)
+}
+
+/// Waits until one of `fds` is ready, or its peer gone, and says which are.
+pub fn wait_any<const N: usize>(
+    fds: [BorrowedFd<'_>; N],
+    ready: Ready,
+    time: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polls = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: ready as i16, revents: 0 });
     // A millisecond more, so that it never spins through the last one.
     let ms = time.map_or(-1, |time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX).saturating_add(1));
     loop {
-        // SAFETY: one `pollfd`, alive for as long as the call.
-        let count = unsafe { libc::poll(&mut poll, 1, ms) };
+        // SAFETY: N of `pollfd`, alive for as long as the call.
+        let count = unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, ms) };
         if count >= 0 {
-            return Ok(count > 0);
+            return Ok(polls.map(|poll| poll.revents != 0));
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
@@ -54,7 +79,7 @@ pub fn wait(fd: BorrowedFd<'_>, ready: Ready, time: Option<Duration>) -> io::Res
         }
         // The caller, who has a deadline, looks at the clock again.
         if time.is_some() {
-            return Ok(true);
+            return Ok([true; N]);
         }
     }
 }

@@ -4,10 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Memory;
+use super::window::host_address;
 use crate::virtio::ring::Layout;
 
 const SET_OWNER: u32 = 0xaf01;
@@ -84,13 +85,9 @@ impl VhostNet {
         kick: &EventFd,
         call: Option<&EventFd>,
     ) -> io::Result<()> {
-        let host = |address, len: u64| {
-            let invalid = || io::Error::from_raw_os_error(libc::EFAULT);
-            let (region, offset) = memory.to_region_addr(GuestAddress(address)).ok_or_else(invalid)?;
-            if region.len() - offset.0 < len {
-                return Err(invalid());
-            }
-            region.get_host_address(offset).map(|host| host as u64).map_err(io::Error::other)
+        let host = |address, len| {
+            let host = host_address(memory, address, len).map(|host| host as u64);
+            host.ok_or_else(|| io::Error::from_raw_os_error(libc::EFAULT))
         };
         let size = u64::from(layout.size);
         let mut addresses = Addresses {

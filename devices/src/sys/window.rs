@@ -23,6 +23,15 @@ unsafe impl Send for Window {}
 // SAFETY: as above.
 unsafe impl Sync for Window {}
 
+/// Where `len` bytes of guest memory are in this process, if they all lie in one region.
+pub fn host_address(memory: &Memory, address: u64, len: u64) -> Option<*mut u8> {
+    let (region, offset) = memory.to_region_addr(GuestAddress(address))?;
+    if region.len().checked_sub(offset.0)? < len {
+        return None;
+    }
+    region.get_host_address(offset).ok()
+}
+
 impl Window {
     /// `None` unless all of `address..address + len` lies in one region and `address` is a multiple
     /// of `align`.
@@ -30,11 +39,7 @@ impl Window {
         if !address.is_multiple_of(align) {
             return None;
         }
-        let (region, offset) = memory.to_region_addr(GuestAddress(address))?;
-        if region.len().checked_sub(offset.0)? < len as u64 {
-            return None;
-        }
-        let base = region.get_host_address(offset).ok()?;
+        let base = host_address(memory, address, len as u64)?;
         Some(Window { base, len, _memory: memory.clone() })
     }
 

@@ -16,6 +16,8 @@ use crate::virtio::transport::pci::VirtioPci;
 /// A window of BARs.
 pub const BASE: u64 = 0xc000_0000;
 const SLOT: u64 = 0x8000;
+/// The device's configuration space in its BAR.
+pub const DEVICE: u64 = 0x800;
 
 /// A device on a bus, with drivers for its queues.
 pub struct Rig {

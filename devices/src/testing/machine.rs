@@ -3,18 +3,25 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::tempfile::TempFile;
 
 use crate::msi::Message;
 use crate::pci::doorbell::{Ioeventfds, Match};
 use crate::pci::msix::{MsiSink, MsiVector};
 use crate::sys::Memory;
 
-/// 16 MiB from 0, in two regions that meet at 8 MiB.
+/// 16 MiB from 0, in two regions that meet at 8 MiB; other processes may have it, too.
 pub fn memory() -> Memory {
-    let ranges = [(GuestAddress(0), 8 << 20), (GuestAddress(8 << 20), 8 << 20)];
-    Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap())
+    const REGION: usize = 8 << 20;
+    let file = Arc::new(TempFile::new().unwrap().into_file());
+    file.set_len(2 * REGION as u64).unwrap();
+    let range = |n: usize| {
+        let start = (n * REGION) as u64;
+        (GuestAddress(start), REGION, Some(FileOffset::from_arc(file.clone(), start)))
+    };
+    Arc::new(GuestMemoryMmap::from_ranges_with_files([range(0), range(1)]).unwrap())
 }
 
 /// What a machine has been asked for.

@@ -3,9 +3,11 @@
 //! - [`driver`]   a driver's side of a split ring, honest or not
 //! - [`machine`]  memory, interrupts and doorbells without a hypervisor
 //! - [`toy`]      the smallest device
+//! - [`peer`]     a vhost-user backend
 //! - [`bringup`]  a driver that brings a device up through a transport's registers
 
 pub mod bringup;
 pub mod driver;
 pub mod machine;
+pub mod peer;
 pub mod toy;

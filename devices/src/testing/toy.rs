@@ -7,7 +7,7 @@ use crate::virtio::queue::{ChainHandler, Served};
 use crate::virtio::userspace::{EachChain, Group, Tuning, Userspace};
 
 /// Gives every chain back, full of ones.
-struct Ones;
+pub struct Ones;
 
 impl ChainHandler for Ones {
     fn handle(&mut self, _: u16, chain: &mut Chain) -> Served {

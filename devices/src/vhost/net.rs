@@ -9,6 +9,7 @@ use std::time::Duration;
 use virtio_bindings::virtio_net::*;
 
 use crate::net::OFFLOADS;
+use crate::net::control::Pairs;
 use crate::net::tap::Tap;
 use crate::sys::vhost::VhostNet;
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};

@@ -22,6 +22,8 @@ pub enum PeerError {
     Nonsense(#[from] MessageError),
     #[error("the peer sent more than {MOST_REGIONS} file descriptors with one message")]
     Fds,
+    #[error("the peer spoke without being asked")]
+    Unasked,
     #[error("{0}")]
     Socket(#[from] io::Error),
 }
@@ -66,8 +68,24 @@ impl Channel {
 
     /// Sends the answer to a request.
     pub fn answer(&self, code: Code, payload: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), PeerError> {
-        let header = Header { code: code as u32, reply: true, need_reply: false, size: payload.len() as u32 };
-        self.send(&header, payload, fds)
+        self.reply(code as u32, payload, fds)
+    }
+
+    /// The same, to whatever was asked.
+    pub fn reply(&self, code: u32, payload: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), PeerError> {
+        self.send(&Header { code, reply: true, need_reply: false, size: payload.len() as u32 }, payload, fds)
+    }
+
+    /// Bytes, whatever they say.
+    #[cfg(test)]
+    pub fn send_raw(&self, bytes: &[u8]) -> Result<(), PeerError> {
+        Ok(socket::send(&self.stream, bytes, &[]).map(drop)?)
+    }
+
+    /// Says something that has no payload and no answer.
+    #[cfg(test)]
+    pub fn notify(&self, code: u32) -> Result<(), PeerError> {
+        self.send(&Header { code, reply: false, need_reply: false, size: 0 }, &[], &[])
     }
 
     fn send(&self, header: &Header, payload: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), PeerError> {

@@ -3,6 +3,15 @@
 //!
 //! - [`message`]  the words: encoded and decoded, pure
 //! - [`channel`]  messages over a socket, with the file descriptors that ride along
+//! - [`session`]  a front end's connection, and what was agreed on it
+//! - [`rings`]    a driver's rings, as peer after peer is told of them
+//! - [`frontend`] the backend of a device of ours: a peer, or the wait for one
+//! - [`blk`], [`net`]  such devices
 
+pub mod blk;
 pub mod channel;
+pub mod frontend;
 pub mod message;
+pub mod net;
+pub mod rings;
+pub mod session;

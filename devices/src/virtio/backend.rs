@@ -19,6 +19,8 @@ use crate::sys::Memory;
 pub struct QueueResources {
     pub index: u16,
     pub layout: Layout,
+    /// Where it goes on in the available ring: 0 after a reset; what [`QueueBackend::stop`] gives back.
+    pub base: u16,
     /// The driver's notification. Never read while a worker serves: it counts kicks.
     pub kick: Arc<EventFd>,
     pub call: Line,
@@ -66,6 +68,7 @@ pub trait QueueBackend: Send {
     /// Serves `queues` (those that the driver enabled, by rising index) under the features `acked`.
     fn start(&mut self, queues: Vec<QueueResources>, acked: u64) -> Result<(), BackendError>;
 
-    /// Stops; when it returns, nothing touches guest memory any more. Without a start: nothing.
+    /// Stops; when it returns, nothing touches guest memory any more, and a start with what it gives
+    /// back goes on where it was. Without a start: nothing.
     fn stop(&mut self) -> Vec<QueueResources>;
 }

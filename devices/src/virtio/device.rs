@@ -39,6 +39,11 @@ pub trait Device: Send {
     /// Its configuration space as it is now (§2.5).
     fn config(&self) -> &[u8];
 
+    /// Brings the configuration space up to date, where another process has it; true if it has changed.
+    fn refresh(&mut self) -> bool {
+        false
+    }
+
     /// The driver writes its configuration space; most devices have nothing writable.
     fn write_config(&mut self, offset: usize, data: &[u8]) {
         let _ = (offset, data);

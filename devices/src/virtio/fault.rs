@@ -36,6 +36,13 @@ impl Fault {
         self.needs_reset.load(Ordering::Acquire)
     }
 
+    /// The driver is told that there is something new in the configuration space.
+    pub fn config_changed(&self) {
+        if let Some(line) = self.line().as_ref() {
+            line.signal();
+        }
+    }
+
     pub(super) fn connect(&self, line: Option<Line>) {
         *self.line() = line;
     }

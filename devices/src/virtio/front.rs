@@ -30,6 +30,8 @@ pub struct Front {
     pub driver_half: u32,
     pub queue_select: u16,
     queues: Vec<FrontQueue>,
+    /// Counts the changes of configuration space.
+    generation: u8,
     fault: Arc<Fault>,
 }
 
@@ -100,6 +102,7 @@ impl Front {
             driver_half: 0,
             queue_select: 0,
             queues,
+            generation: 0,
             fault,
         })
     }
@@ -192,6 +195,7 @@ impl Front {
         let resources = enabled.map(|(index, queue)| QueueResources {
             index: index as u16,
             layout: queue.layout,
+            base: 0,
             kick: queue.kick.clone(),
             call: line(Some(index as u16)),
             memory: self.memory.clone(),
@@ -237,6 +241,12 @@ impl Front {
             // It fails only where 2^64 kicks wait.
             let _ = queue.kick.write(1);
         }
+    }
+
+    /// A driver that finds another number afterwards has read a mixture, and reads again (§2.5.1).
+    pub fn generation(&mut self) -> u8 {
+        self.generation = self.generation.wrapping_add(self.device.refresh().into());
+        self.generation
     }
 
     /// The driver reads configuration space; what lies beyond it reads as zero.

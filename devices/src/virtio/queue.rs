@@ -40,12 +40,19 @@ impl Queue {
         event_idx: bool,
     ) -> Result<Queue, (QueueResources, RingError)> {
         match Ring::new(&resources.memory, resources.layout, indirect, event_idx) {
-            Ok(ring) => {
+            Ok(mut ring) => {
+                ring.begin_at(resources.base);
                 let chain = Some(Chain::new(&resources.memory));
                 Ok(Queue { resources, ring, chain })
             }
             Err(error) => Err((resources, error)),
         }
+    }
+
+    /// What it was made of, to go on elsewhere.
+    pub fn into_resources(mut self) -> QueueResources {
+        self.resources.base = self.ring.next_available();
+        self.resources
     }
 
     /// The ring, for a server that holds several chains at once.

@@ -126,6 +126,23 @@ impl Ring {
         })
     }
 
+    /// Goes on at this entry, up to which everything has been given back.
+    pub fn begin_at(&mut self, index: u16) {
+        (self.next_available, self.next_used, self.seen, self.settled) = (index, index, index, index);
+    }
+
+    /// Passes over what a predecessor has taken and not given back.
+    #[cfg(test)]
+    pub fn skip(&mut self, count: u16) {
+        self.next_available = self.next_available.wrapping_add(count);
+        self.seen = self.next_available;
+    }
+
+    /// The entry that is taken next.
+    pub fn next_available(&self) -> u16 {
+        self.next_available
+    }
+
     /// Entries of the ring.
     pub fn size(&self) -> u16 {
         self.size

@@ -216,7 +216,7 @@ impl Worker {
         {
             queue.resources.fault.raise(&error);
         }
-        let resources = broken.into_iter().chain(queues.into_iter().map(|queue| queue.resources));
+        let resources = broken.into_iter().chain(queues.into_iter().map(Queue::into_resources));
         let resources = resources.inspect(|r| r.counters.kicks.add(r.kick.read().unwrap_or(0))).collect();
         (group, resources)
     }

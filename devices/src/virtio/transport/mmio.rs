@@ -100,6 +100,7 @@ impl VirtioMmio {
             0x70 => self.front.status().into(),
             // No shared memory region: its length reads as all ones (§4.2.2).
             0xb0..=0xbc => u32::MAX,
+            0xfc => self.front.generation().into(),
             _ => 0,
         }
     }

@@ -70,8 +70,7 @@ impl Common {
             16 => self.config_vector.into(),
             18 => self.queue_vectors.len() as u64,
             20 => front.status().into(),
-            // Nothing in configuration space changes but by whole bytes: one generation.
-            21 => 0,
+            21 => front.generation().into(),
             22 => front.queue_select.into(),
             24 => layout.size.into(),
             26 => vector.into(),

@@ -1,0 +1,89 @@
+//! A card whose frames another carries: the kernel's vhost, or another process. The control queue, which
+//! says how many queue pairs are in use, stays here, on a thread that sleeps but for that.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use virtio_bindings::virtio_net::*;
+
+use super::control::{Control, Pairs};
+use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
+use crate::virtio::queue::Queue;
+use crate::virtio::ring::RingError;
+use crate::virtio::userspace::{Group, Server, Tuning, Userspace};
+
+/// The backend of such a card.
+pub struct Split {
+    data: Box<dyn QueueBackend>,
+    control: Userspace,
+    pairs: u16,
+}
+
+impl Split {
+    /// A card called `name`, whose `pairs` are carried by `data`.
+    pub fn new(name: &str, data: Box<dyn QueueBackend>, pairs: Arc<dyn Pairs>, tuning: Tuning) -> Split {
+        let count = pairs.count();
+        let server = Box::new(Controller { pairs, acked: 0 });
+        // It waits for one command at a driver's start: polling for it would only cost.
+        let control = Userspace::new(
+            &format!("{name}.control"),
+            u64::MAX,
+            vec![Group { queues: vec![2, 2 * count], server }],
+            Tuning { busy_poll: Duration::ZERO, ..tuning },
+        );
+        Split { data, control, pairs: count }
+    }
+
+    /// The control queue follows the pairs; without MQ there is one pair (§5.1.2).
+    fn control_index(&self, acked: u64) -> u16 {
+        if acked & 1 << VIRTIO_NET_F_MQ != 0 { 2 * self.pairs } else { 2 }
+    }
+}
+
+impl QueueBackend for Split {
+    fn data_path(&self) -> DataPath {
+        self.data.data_path()
+    }
+
+    fn features(&self) -> u64 {
+        self.data.features() | 1 << VIRTIO_NET_F_CTRL_VQ | 1 << VIRTIO_NET_F_MQ
+    }
+
+    fn start(&mut self, queues: Vec<QueueResources>, acked: u64) -> Result<(), BackendError> {
+        let control = self.control_index(acked);
+        let (mine, data): (Vec<_>, _) = queues.into_iter().partition(|queue| queue.index == control);
+        // What lies beyond the control queue belongs to nobody.
+        let data = data.into_iter().filter(|queue| queue.index < control).collect();
+        self.data.start(data, acked)?;
+        self.control.start(mine, acked)
+    }
+
+    fn stop(&mut self) -> Vec<QueueResources> {
+        let mut queues = self.control.stop();
+        queues.extend(self.data.stop());
+        queues
+    }
+}
+
+/// Serves the control queue, and no other.
+struct Controller {
+    pairs: Arc<dyn Pairs>,
+    acked: u64,
+}
+
+impl Server for Controller {
+    fn begin(&mut self, _: &mut [Queue], acked: u64) -> io::Result<()> {
+        self.acked = acked;
+        Ok(())
+    }
+
+    fn serve(&mut self, queues: &mut [Queue], _: bool) -> Result<bool, RingError> {
+        let mut control = Control { pairs: self.pairs.as_ref(), acked: self.acked };
+        let mut served = 0;
+        for queue in queues {
+            served += queue.drain(&mut control)?;
+        }
+        Ok(served > 0)
+    }
+}
