@@ -45,6 +45,7 @@ pub mod msi;
 pub mod net;
 pub mod pci;
 pub mod pvpanic;
+mod say;
 pub mod serial;
 mod sys;
 #[cfg(test)]

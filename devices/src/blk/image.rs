@@ -1,12 +1,13 @@
 //! The file behind a disk: opened, measured and locked before the guest starts.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::request::{Limits, SECTOR, SERIAL};
+use super::request::{Limits, Request, SECTOR, SERIAL};
+use super::trouble::Trouble;
 use crate::sys::file;
 
 /// How to open an image.
@@ -23,12 +24,16 @@ pub struct Options {
 /// Why an image can't be used. Each names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("open disk {}: {source}", path.display())]
-    Open { path: PathBuf, source: io::Error },
+    #[error("open disk {}: {source}{hint}", path.display())]
+    Open { path: PathBuf, source: io::Error, hint: &'static str },
     #[error("open disk {}: neither a file nor a block device", .0.display())]
     Type(PathBuf),
     #[error("lock disk {}: in use by another process; two machines may share it only with `ro`", .0.display())]
     Locked(PathBuf),
+    #[error("lock disk {}: {source}", path.display())]
+    Lock { path: PathBuf, source: io::Error },
+    #[error("open an io_uring for disk {}: {source}; engine=sync does without", path.display())]
+    Uring { path: PathBuf, source: io::Error },
     #[error("measure disk {}: {source}", path.display())]
     Measure { path: PathBuf, source: io::Error },
     #[error("use disk {}: {size} bytes are no multiple of its block, {block}", path.display())]
@@ -39,10 +44,19 @@ pub enum ImageError {
     Serial { serial: String },
 }
 
+impl ImageError {
+    /// Whether this user lacks a permission.
+    pub fn denied(&self) -> bool {
+        matches!(self, ImageError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// A disk image, locked for as long as it lives.
 #[derive(Debug)]
 pub struct Image {
     file: File,
+    path: PathBuf,
+    trouble: Trouble,
     sectors: u64,
     block: u32,
     read_only: bool,
@@ -60,19 +74,18 @@ impl Image {
         };
         room.copy_from_slice(options.serial.as_bytes());
 
-        let file =
-            open(&options.path, options).map_err(|source| ImageError::Open { path: path(), source })?;
+        let file = open(options)?;
         let measure = |source| ImageError::Measure { path: path(), source };
         let meta = file.metadata().map_err(measure)?;
-        let kind = meta.file_type();
-        let (size, sector) = if kind.is_block_device() {
+        let (size, sector) = if meta.file_type().is_block_device() {
             file::block_size(&file).map_err(measure)?
-        } else if kind.is_file() {
-            (meta.len(), SECTOR as u32)
         } else {
-            return Err(ImageError::Type(path()));
+            (meta.len(), SECTOR as u32)
         };
-        file::lock(&file, !options.read_only).map_err(|_| ImageError::Locked(path()))?;
+        file::lock(&file, !options.read_only).map_err(|source| match source.raw_os_error() {
+            Some(libc::EAGAIN | libc::EACCES) => ImageError::Locked(path()),
+            _ => ImageError::Lock { path: path(), source },
+        })?;
 
         let direct = if options.direct { Some(file::direct_alignment(&file)) } else { None };
         let block = direct.map_or(sector, |direct| direct.offset.max(sector));
@@ -83,7 +96,16 @@ impl Image {
             return Err(ImageError::Uneven { path: path(), size, block });
         }
         let (sectors, read_only) = (size / SECTOR, options.read_only);
-        Ok(Image { file, sectors, block, read_only, direct: direct.map(|direct| direct.memory), serial })
+        let direct = direct.map(|direct| direct.memory);
+        let trouble = Trouble::default();
+        Ok(Image { file, path: path(), trouble, sectors, block, read_only, direct, serial })
+    }
+
+    /// Any file, with as many sectors as it is said to have.
+    #[cfg(test)]
+    pub fn over(file: File, sectors: u64) -> Image {
+        let (path, trouble, serial) = (PathBuf::from("test"), Trouble::default(), [0; SERIAL]);
+        Image { file, path, trouble, sectors, block: 512, read_only: false, direct: None, serial }
     }
 
     /// Its size in sectors of 512 bytes.
@@ -118,6 +140,15 @@ impl Image {
     pub fn file(&self) -> &File {
         &self.file
     }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The host has failed to do what `request` asks.
+    pub fn failed(&self, request: &Request, error: &io::Error) {
+        self.trouble.tell(&self.path.display().to_string(), request, error);
+    }
 }
 
 impl AsFd for Image {
@@ -126,22 +157,39 @@ impl AsFd for Image {
     }
 }
 
-fn open(path: &Path, options: &Options) -> io::Result<File> {
-    let flags = libc::O_CLOEXEC | if options.direct { libc::O_DIRECT } else { 0 };
-    let file = OpenOptions::new().read(true).write(!options.read_only).custom_flags(flags).open(path);
-    match file {
-        Err(error) if options.direct && error.raw_os_error() == Some(libc::EINVAL) => {
-            Err(io::Error::other("its filesystem knows no O_DIRECT; leave `direct` out"))
-        }
-        other => other,
+fn open(options: &Options) -> Result<File, ImageError> {
+    let path = &options.path;
+    let error = |source, hint| ImageError::Open { path: path.clone(), source, hint };
+    // Looked at before it is opened: that of a FIFO would wait for somebody to write.
+    let kind = fs::metadata(path).map_err(|source| error(source, ""))?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(ImageError::Type(path.clone()));
     }
+    let mut flags = libc::O_CLOEXEC;
+    if options.direct {
+        flags |= libc::O_DIRECT;
+    }
+    if kind.is_block_device() && !options.read_only {
+        // open(2): of a block device, one that is mounted is refused.
+        flags |= libc::O_EXCL;
+    }
+    let open = |write| OpenOptions::new().read(true).write(write).custom_flags(flags).open(path);
+    open(!options.read_only).map_err(|source| match source.raw_os_error() {
+        Some(libc::EINVAL) if options.direct => {
+            error(source, "; its filesystem knows no O_DIRECT: leave `direct` out")
+        }
+        Some(libc::EBUSY) => error(source, "; it is mounted, or part of another device"),
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) if !options.read_only && open(false).is_ok() => {
+            error(source, "; it can only be read: add `ro`")
+        }
+        _ => error(source, ""),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::machine::Scratch;
-    use std::fs;
 
     fn options(path: &Path) -> Options {
         Options { path: path.into(), ..Options::default() }
@@ -152,7 +200,8 @@ mod tests {
         let file = Scratch::new("image");
         let error = |options: &Options| Image::open(options).unwrap_err().to_string();
         assert!(error(&options(&file)).contains("No such file"), "{}", error(&options(&file)));
-        assert!(error(&options(file.parent().unwrap())).contains("directory"));
+        assert!(error(&options(file.parent().unwrap())).contains("neither a file nor a block device"));
+        assert!(error(&options(Path::new("/dev/full"))).contains("neither a file nor a block device"));
         fs::write(&*file, [0; 700]).unwrap();
         assert!(error(&options(&file)).contains("700 bytes are no multiple of its block, 512"));
         fs::write(&*file, []).unwrap();

@@ -5,6 +5,7 @@
 //! - [`sync`]     one request after the other, by `preadv` and `pwritev` in the worker
 //! - [`uring`]    many at once, by io_uring
 //! - [`stats`]    operations, bytes, errors, latency
+//! - [`trouble`]  the host's errors, each kind said once
 
 pub mod image;
 pub mod request;
@@ -12,13 +13,14 @@ pub mod stats;
 pub mod sync;
 #[cfg(test)]
 mod tests;
+mod trouble;
 pub mod uring;
 
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::*;
 
-use image::Image;
+use image::{Image, ImageError};
 use stats::Shared;
 
 use crate::virtio::backend::QueueBackend;
@@ -53,7 +55,17 @@ pub struct Blk {
 
 impl Blk {
     /// A disk over `image` with `queues` queues, each served by a thread of its own.
-    pub fn new(name: &str, image: Image, engine: Engine, queues: u16, tuning: Tuning) -> Blk {
+    pub fn new(
+        name: &str,
+        image: Image,
+        engine: Engine,
+        queues: u16,
+        tuning: Tuning,
+    ) -> Result<Blk, ImageError> {
+        if engine == Engine::Uring {
+            // A host that has none is known now, and not when the driver is ready.
+            uring::check(&image)?;
+        }
         let image = Arc::new(image);
         let (features, config) = (features(&image, queues), config(&image, queues));
         let stats = Shared::default();
@@ -64,14 +76,14 @@ impl Blk {
             }
         };
         let groups = (0..queues).map(|queue| Group { queues: vec![queue], server: server(queue) }).collect();
-        Blk {
+        Ok(Blk {
             name: name.into(),
             features,
             config,
             queue_sizes: vec![QUEUE_SIZE; queues.into()],
             backend: Userspace::new(name, u64::MAX, groups, tuning),
             stats,
-        }
+        })
     }
 }
 

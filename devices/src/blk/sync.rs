@@ -91,7 +91,10 @@ pub fn execute(image: &Image, request: &Request, chain: &mut Chain) -> Answer {
         Ok(()) => Answer::Ok,
         // A hint that the host can't take is not an error of the disk.
         Err(error) if request.op == Op::Discard && unsupported(&error) => Answer::Unsupported,
-        Err(_) => Answer::IoError,
+        Err(error) => {
+            image.failed(request, &error);
+            Answer::IoError
+        }
     }
 }
 
@@ -102,17 +105,21 @@ const BOUNCE: usize = 256 << 10;
 pub fn read(image: &Image, mut offset: u64, data: &mut Segments) -> io::Result<()> {
     let Some(align) = image.direct().filter(|&align| !data.aligned(align)) else {
         file::read_at(image.as_fd(), data, offset)?;
-        return if data.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        return if data.is_empty() { Ok(()) } else { Err(shrunk()) };
     };
     let mut bounce = Bounce::new(data.len().min(BOUNCE), align);
     while !data.is_empty() {
         bounce.truncate(data.len());
         if bounce.read_at(image.as_fd(), offset)? < bounce.bytes().len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(shrunk());
         }
         offset += data.write(bounce.bytes()) as u64;
     }
     Ok(())
+}
+
+fn shrunk() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before that: it has shrunk")
 }
 
 /// Writes `data` to the image.

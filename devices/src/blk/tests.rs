@@ -9,6 +9,7 @@ use super::image::{Image, Options};
 use super::*;
 use crate::testing::bringup::{Rig, until};
 use crate::testing::driver::Buffer;
+use crate::testing::hostile;
 use crate::testing::machine::{Machine, Scratch};
 
 const HEADER: u64 = 0x40_0000;
@@ -27,7 +28,7 @@ fn image(name: &str) -> Scratch {
 fn rig(path: &Path, engine: Engine, tune: impl Fn(&mut Options)) -> Rig {
     let mut options = Options { path: path.into(), serial: "S-42".into(), ..Options::default() };
     tune(&mut options);
-    let disk = Blk::new("blk.0", Image::open(&options).unwrap(), engine, 1, Tuning::default());
+    let disk = Blk::new("blk.0", Image::open(&options).unwrap(), engine, 1, Tuning::default()).unwrap();
     let mut rig = Rig::new(Box::new(disk), false);
     rig.bring_up(64, 0);
     rig
@@ -111,10 +112,143 @@ fn a_failing_host_is_an_error_of_the_disk_and_the_disk_goes_on() {
     });
 }
 
+/// A disk over any file, by both engines.
+fn over(path: &str, test: impl Fn(Rig)) {
+    for engine in [Engine::Sync, Engine::Uring] {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let disk = Blk::new("blk.0", Image::over(file, SECTORS), engine, 1, Tuning::default()).unwrap();
+        let mut rig = Rig::new(Box::new(disk), false);
+        rig.bring_up(64, 0);
+        test(rig);
+    }
+}
+
+/// Count and errors of an operation, once the queues have stopped.
+fn outcome(rig: &Rig, name: &str) -> (u64, u64) {
+    rig.bus.lock().unwrap().quiesce();
+    let counts = rig.bus.lock().unwrap().counts().swap_remove(0);
+    let row = counts.operations.into_iter().find(|row| row.name == name).unwrap();
+    (row.count, row.errors)
+}
+
 #[test]
-fn a_full_disk_is_an_error_too() {
-    let path = Path::new("/dev/full");
-    assert!(Image::open(&Options { path: path.into(), ..Options::default() }).is_err(), "a character device");
+fn a_full_host_is_an_error_of_the_write_and_the_disk_goes_on() {
+    // ENOSPC for every write, zeroes for every read, EINVAL for fdatasync (full(4)).
+    over("/dev/full", |mut rig| {
+        assert_eq!(ask(&mut rig, 1, 0, &[(DATA, 4096)], &[]).0, 1);
+        assert_eq!(ask(&mut rig, 0, 0, &[], &[(DATA, 4096)]), (0, 4097));
+        assert_eq!(ask(&mut rig, 4, 0, &[], &[]).0, 1, "no flush is acknowledged that was none");
+        assert_eq!(ask(&mut rig, 1, 0, &[(DATA, 4096)], &[]).0, 1);
+        assert_eq!([outcome(&rig, "write"), outcome(&rig, "read")], [(2, 2), (1, 0)]);
+    });
+}
+
+#[test]
+fn an_io_error_of_the_host_is_one_of_the_disk() {
+    // Nothing is mapped at address 0: proc(5) answers EIO.
+    over("/proc/self/mem", |mut rig| {
+        for (kind, out, into) in [(0, &[][..], &[(DATA, 512)][..]), (1, &[(DATA, 512)], &[])] {
+            assert_eq!(ask(&mut rig, kind, 0, out, into).0, 1);
+        }
+        assert_eq!(ask(&mut rig, 8, 0, &[], &[(DATA, 20)]).0, 0);
+        assert_eq!([outcome(&rig, "write"), outcome(&rig, "read")], [(1, 1), (1, 1)]);
+    });
+}
+
+#[test]
+fn a_sparse_image_stays_sparse_and_gives_blocks_back() {
+    both("blk-sparse", |mut rig, path| {
+        File::create(path).unwrap().set_len(SECTORS * 512).unwrap();
+        let blocks = || std::os::unix::fs::MetadataExt::blocks(&fs::metadata(path).unwrap());
+        assert_eq!(blocks(), 0);
+        assert_eq!(ask(&mut rig, 0, 0, &[], &[(DATA, 0x1_0000)]).0, 0);
+        assert_eq!(blocks(), 0);
+        assert_eq!(ask(&mut rig, 1, 0, &[(DATA, 0x1_0000)], &[]).0, 0);
+        assert_eq!(ask(&mut rig, 4, 0, &[], &[]).0, 0);
+        let full = blocks();
+        assert!(full >= 128);
+        let range = 128_u128 << 64;
+        rig.memory.write_slice(&range.to_le_bytes(), GuestAddress(DATA)).unwrap();
+        assert_eq!(ask(&mut rig, 11, 0, &[(DATA, 16)], &[]).0, 0);
+        assert!(blocks() < full, "{} of {full} blocks are left", blocks());
+    });
+}
+
+#[test]
+fn each_queue_has_a_worker_and_its_own_counts() {
+    for engine in [Engine::Sync, Engine::Uring] {
+        let path = image(&format!("blk-queues-{engine:?}"));
+        let options = Options { path: path.to_path_buf(), ..Options::default() };
+        let disk = Blk::new("blk.0", Image::open(&options).unwrap(), engine, 4, Tuning::default()).unwrap();
+        let mut rig = Rig::new(Box::new(disk), false);
+        assert_ne!(rig.offered() & 1 << VIRTIO_BLK_F_MQ, 0);
+        assert_eq!(rig.load(0x800 + 34, 2), 4);
+        rig.bring_up(64, 0);
+        for queue in [3, 0, 2, 1, 3] {
+            let header = u128::from(queue as u64) << 64;
+            rig.memory.write_slice(&header.to_le_bytes(), GuestAddress(HEADER)).unwrap();
+            let head = rig.drivers[queue].chain(&[(HEADER, 16)], &[(DATA, 512), (STATUS, 1)]);
+            rig.drivers[queue].offer(head);
+            rig.kick(queue as u64);
+            assert_eq!(rig.wait(queue), (head, 513));
+        }
+        rig.bus.lock().unwrap().quiesce();
+        let counts = rig.bus.lock().unwrap().counts().swap_remove(0);
+        assert_eq!(counts.queues.iter().map(|queue| queue.chains).collect::<Vec<_>>(), [1, 1, 1, 2]);
+        assert_eq!((counts.operations[0].name, counts.operations[0].count), ("read", 5));
+    }
+}
+
+#[test]
+fn the_driver_is_told_how_to_ask() {
+    let path = image("blk-config");
+    let rig = rig(&path, Engine::Sync, |_| ());
+    let field = |offset: u64, len| rig.load(0x800 + offset, len);
+    assert_eq!(field(0, 8), SECTORS);
+    assert_eq!((field(12, 4), field(20, 4)), (254, 512), "segments; bytes of a block");
+    assert_eq!((field(24, 1), field(25, 1), field(26, 2)), (3, 0, 8), "a page is the physical block");
+    assert_eq!((field(36, 4), field(40, 4), field(44, 4)), (1 << 21, 16, 1), "discard");
+    assert_eq!((field(48, 4), field(52, 4), field(56, 1)), (1 << 21, 16, 1), "write zeroes");
+    let wanted = [VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES];
+    assert!(wanted.iter().all(|bit| rig.offered() & 1 << bit != 0));
+    let path = image("blk-config-ro");
+    let rig = self::rig(&path, Engine::Sync, |options| options.read_only = true);
+    assert_ne!(rig.offered() & 1 << VIRTIO_BLK_F_RO, 0);
+    assert_eq!(rig.offered() & (1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES), 0);
+}
+
+#[test]
+fn whatever_the_driver_does_it_serves_again() {
+    for engine in [Engine::Sync, Engine::Uring] {
+        let path = image(&format!("blk-hostile-{engine:?}"));
+        hostile::play(rig(&path, engine, |_| ()), |rig| {
+            assert_eq!(ask(rig, 0, 3, &[], &[(DATA, 4096)]), (0, 4097));
+        });
+    }
+}
+
+#[test]
+fn buffers_the_wrong_way_round_are_errors_of_the_request() {
+    both("blk-wrong-way", |mut rig, _| {
+        // A header to be written, data to be read where it should be written, a status to be read.
+        for (out, into) in [
+            (&[][..], &[(HEADER, 16), (DATA, 512), (STATUS, 1)][..]),
+            (&[(HEADER, 16), (DATA, 512), (STATUS, 1)], &[]),
+            (&[(HEADER, 15)], &[(STATUS, 1)]),
+            (&[(HEADER, 0)], &[(STATUS, 0)]),
+        ] {
+            rig.memory.write_slice(&[0; 16], GuestAddress(HEADER)).unwrap();
+            let head = rig.drivers[0].chain(out, into);
+            rig.drivers[0].offer(head);
+            rig.kick(0);
+            assert_eq!(rig.wait(0).0, head);
+        }
+        assert_eq!(ask(&mut rig, 0, 0, &[], &[]), (0, 1), "a read of nothing");
+        assert_eq!(ask(&mut rig, 0, 0, &[], &[(DATA, 512)]).0, 0);
+        rig.bus.lock().unwrap().quiesce();
+        let counts = &rig.bus.lock().unwrap().counts()[0];
+        assert_eq!(counts.faults, 0);
+    });
 }
 
 #[test]
@@ -210,7 +344,7 @@ fn read_only_and_direct() {
 fn without_irqfds_an_interrupt_is_a_call() {
     let path = image("blk-ioctl");
     let options = Options { path: path.to_path_buf(), ..Options::default() };
-    let disk = Blk::new("blk.0", Image::open(&options).unwrap(), Engine::Sync, 1, Tuning::default());
+    let disk = Blk::new("blk.0", Image::open(&options).unwrap(), Engine::Sync, 1, Tuning::default()).unwrap();
     let machine = Machine { by_ioctl: true, ..Machine::default() };
     let mut rig = Rig::on(machine, crate::testing::machine::memory(), Box::new(disk));
     rig.bring_up(64, 0);

@@ -7,16 +7,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::QUEUE_SIZE;
-use super::image::Image;
+use super::image::{Image, ImageError};
 use super::request::{self, Answer, Op, Request};
 use super::stats::{Shared, Stats};
-use super::sync::{execute, finish};
+use super::sync::{self, execute, finish};
 use crate::sys::segments::Segments;
 use crate::sys::uring::{Landed, Transfer, Uring};
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::Queue;
 use crate::virtio::ring::RingError;
 use crate::virtio::userspace::Server;
+
+/// Whether this host gives us an io_uring.
+pub fn check(image: &Image) -> Result<(), ImageError> {
+    let made = Uring::<()>::new(1, image.as_fd());
+    made.map(drop).map_err(|source| ImageError::Uring { path: image.path().into(), source })
+}
 
 /// Serves one queue.
 pub struct Disk {
@@ -83,20 +89,38 @@ impl Disk {
     fn land(&mut self, queue: &mut Queue) -> usize {
         let Some(flight) = &mut self.flight else { return 0 };
         let mut landed = 0;
-        while let Some(Landed { segments, tag: mut pending, result }) = flight.uring.land() {
+        while let Some(Landed { mut segments, tag: mut pending, result }) = flight.uring.land() {
             landed += 1;
-            // A part is an error too: the image has shrunk, or the disk is full.
-            let wanted = if pending.request.op == Op::Flush { 0 } else { pending.request.len as usize };
-            let answer = match result {
-                Ok(count) if count == wanted => Answer::Ok,
-                _ => Answer::IoError,
-            };
+            let answer = conclude(&self.image, &pending.request, &mut segments, result);
             let served =
                 finish(Some(pending.request), answer, &mut pending.status, pending.start, &mut self.stats);
             queue.finish(pending.head, served);
             flight.spare.extend([segments, pending.status]);
         }
         landed
+    }
+}
+
+/// What the guest is told. Of a transfer that has stopped half way the rest is tried at once: it says why.
+fn conclude(image: &Image, request: &Request, segments: &mut Segments, result: io::Result<usize>) -> Answer {
+    let result = match (result, request.op) {
+        (Ok(count), Op::Read | Op::Write) if count as u64 != request.len => {
+            segments.skip(count);
+            let offset = request.offset + count as u64;
+            if request.op == Op::Read {
+                sync::read(image, offset, segments)
+            } else {
+                sync::write(image, offset, segments)
+            }
+        }
+        (result, _) => result.map(drop),
+    };
+    match result {
+        Ok(()) => Answer::Ok,
+        Err(error) => {
+            image.failed(request, &error);
+            Answer::IoError
+        }
     }
 }
 

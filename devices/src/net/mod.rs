@@ -1,6 +1,7 @@
 //! virtio-net (virtio 1.2 §5.1): a tap as a network card.
 //!
-//! - [`tap`]      the interface on the host: opened, checked, explained
+//! - [`tap`]      the interface on the host: opened, checked
+//! - [`trouble`]  why it can't be used, and what mends it
 //! - [`receive`]  frames from the tap straight into the guest's buffers, several if need be
 //! - [`send`]     frames from the guest's buffers straight into the tap
 //! - [`control`]  the control queue: queue pairs, offloads
@@ -15,6 +16,7 @@ pub mod split;
 pub mod tap;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::io;
 use std::sync::Arc;

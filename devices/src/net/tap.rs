@@ -1,7 +1,6 @@
-//! The interface on the host: opened and checked before the guest starts. Where it can't be used, the
-//! error says who owns it, with which flags, and the `ip` line that mends it.
+//! The interface on the host: opened and checked before the guest starts.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,6 +9,8 @@ use virtio_bindings::virtio_net::*;
 
 use super::HEADER;
 use super::control::Pairs;
+pub use super::trouble::TapError;
+use super::trouble::{About, attribute, flags};
 use crate::sys::tap::{self, MULTI_QUEUE, NO_PI, TAP, VNET_HDR};
 
 /// A tap, one file for each queue pair.
@@ -21,32 +22,6 @@ pub struct Tap {
     offload: AtomicU32,
 }
 
-/// Why a tap can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TapError {
-    #[error("open tap {name}: no such interface; create it: ip tuntap add {name} mode tap vnet_hdr{multi} && ip link set {name} up", multi = if *.many { " multi_queue" } else { "" })]
-    Missing { name: String, many: bool },
-    #[error("open tap {name}: it is no tap, but another kind of interface")]
-    Type { name: String },
-    #[error("open tap {name}: in use by another process")]
-    Busy { name: String },
-    #[error("open tap {name}: it was made {}, {} asked; make it again: ip link del {name}; ip tuntap add {name} mode tap vnet_hdr{}", if *.many { "for one queue" } else { "multi_queue" }, if *.many { "several queues were" } else { "one queue was" }, if *.many { " multi_queue" } else { "" })]
-    Queues { name: String, many: bool },
-    #[error("open tap {name}: {source}; owner {owner}, flags {flags}")]
-    Open { name: String, owner: String, flags: String, source: io::Error },
-    #[error("use fd {fd} as a tap: {source}")]
-    Fd { fd: RawFd, source: io::Error },
-    #[error("use fd {fd} as a tap: {name} was opened without IFF_VNET_HDR or with packet information")]
-    Flags { fd: RawFd, name: String },
-    #[error("set up tap {name}: {source}")]
-    SetUp { name: String, source: io::Error },
-}
-
-fn attribute(name: &str, file: &str) -> Option<String> {
-    let text = fs::read_to_string(format!("/sys/class/net/{name}/{file}")).ok()?;
-    Some(text.trim().to_string())
-}
-
 impl Tap {
     /// Opens the tap called `name`, which must exist, with `pairs` queue pairs.
     pub fn open(name: &str, pairs: u16) -> Result<Tap, TapError> {
@@ -54,24 +29,18 @@ impl Tap {
         let Some(_) = attribute(name, "ifindex") else {
             return Err(TapError::Missing { name: owned(), many });
         };
-        let Some(flags) = attribute(name, "tun_flags") else { return Err(TapError::Type { name: owned() }) };
-        let bits = i64::from_str_radix(flags.trim_start_matches("0x"), 16).unwrap_or_default();
+        let Some(bits) = flags(name).filter(|bits| bits & i64::from(TAP) != 0) else {
+            return Err(TapError::Type { name: owned() });
+        };
         // A tap made by `ip` knows whether it is for several queues, and does not change its mind.
         if (bits & i64::from(MULTI_QUEUE) != 0) != many {
-            return Err(TapError::Queues { name: owned(), many });
+            return Err(TapError::Queues { name: owned(), about: About::of(name), many });
         }
         let wanted = TAP | NO_PI | VNET_HDR | if many { MULTI_QUEUE } else { 0 };
         let queue = |_| {
-            tap::open(name, wanted).map_err(|source| match source.raw_os_error() {
-                Some(libc::EBUSY) => TapError::Busy { name: owned() },
-                _ => {
-                    let owner = match attribute(name, "owner").as_deref() {
-                        Some("-1") | None => "root".into(),
-                        Some(uid) => format!("uid {uid}"),
-                    };
-                    TapError::Open { name: owned(), owner, flags: flags.clone(), source }
-                }
-            })
+            let file = tap::device().map_err(TapError::Device)?;
+            tap::take(&file, name, wanted).map_err(|source| TapError::of_open(name, many, source))?;
+            Ok(file)
         };
         Tap {
             name: owned(),
@@ -83,13 +52,16 @@ impl Tap {
 
     /// Takes over queues of one tap that were opened by someone else.
     pub fn inherit(fds: &[RawFd]) -> Result<Tap, TapError> {
-        let (mut name, mut queues) = (String::new(), Vec::new());
+        let (mut name, mut queues): (String, Vec<File>) = (String::new(), Vec::new());
         for &fd in fds {
             let error = |source| TapError::Fd { fd, source };
             let file = tap::inherit(fd).map_err(error)?;
             let (interface, flags) = tap::interface(&file).map_err(error)?;
             if flags & (TAP | NO_PI | VNET_HDR) != TAP | NO_PI | VNET_HDR {
                 return Err(TapError::Flags { fd, name: interface });
+            }
+            if !queues.is_empty() && name != interface {
+                return Err(TapError::Strange { fd, name: interface, others: name });
             }
             name = interface;
             queues.push(file);
@@ -171,20 +143,70 @@ impl Pairs for Tap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
+
+    /// A tap that goes when this does; `None`, after saying so, where none can be made.
+    struct Made(String);
+
+    impl Made {
+        fn new(what: &str, more: &[&str]) -> Option<Made> {
+            let name = format!("t{}{what}", std::process::id());
+            let done = Command::new("ip").args(["tuntap", "add", &name, "mode"]).args(more).output();
+            if done.is_ok_and(|done| done.status.success()) {
+                return Some(Made(name));
+            }
+            eprintln!("skipped: `ip tuntap add` does nothing for this user");
+            None
+        }
+    }
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            let _ = Command::new("ip").args(["link", "del", &self.0]).output();
+        }
+    }
+
+    fn refused(name: &str, pairs: u16) -> String {
+        Tap::open(name, pairs).unwrap_err().to_string()
+    }
 
     #[test]
     fn what_is_no_tap_is_explained() {
-        let error = Tap::open("no-such-tap", 2).unwrap_err().to_string();
-        assert!(
-            error.ends_with(
-                "ip tuntap add no-such-tap mode tap vnet_hdr multi_queue && ip link set no-such-tap up"
-            ),
-            "{error}"
-        );
-        assert_eq!(
-            Tap::open("lo", 1).unwrap_err().to_string(),
-            "open tap lo: it is no tap, but another kind of interface"
-        );
+        let error = refused("no-such-tap", 2);
+        assert!(error.contains("ip tuntap add no-such-tap mode tap vnet_hdr multi_queue"), "{error}");
+        assert!(error.ends_with("&& ip link set no-such-tap up"), "{error}");
+        assert_eq!(refused("lo", 1), "open tap lo: it is no tap, but another kind of interface");
         assert!(Tap::inherit(&[9999]).unwrap_err().to_string().starts_with("use fd 9999 as a tap: "));
+        let Some(tun) = Made::new("n", &["tun"]) else { return };
+        assert!(refused(&tun.0, 1).contains("it is no tap"));
+    }
+
+    #[test]
+    fn a_busy_tap_says_who_has_it_and_how_it_was_made() {
+        let Some(tap) = Made::new("b", &["tap", "group", "5"]) else { return };
+        let held = Tap::open(&tap.0, 1).unwrap();
+        assert_eq!((held.pairs(), held.mtu()), (1, Some(1500)));
+        let error = refused(&tap.0, 1);
+        let words = format!("in use by process {}, ", std::process::id());
+        assert!(error.contains(&words) && error.contains("no owner, group 5, flags tap persist"), "{error}");
+        let error = refused(&tap.0, 2);
+        assert!(error.contains("it was made for one queue, several queues were asked"), "{error}");
+        let mend = format!("ip link del {0}; ip tuntap add {0} mode tap vnet_hdr multi_queue", tap.0);
+        assert!(error.contains(&mend), "{error}");
+    }
+
+    #[test]
+    fn queues_come_and_go_and_offloads_are_set_once() {
+        let Some(made) = Made::new("m", &["tap", "multi_queue"]) else { return };
+        assert!(refused(&made.0, 1).contains("it was made multi_queue, one queue was asked"));
+        let tap = Tap::open(&made.0, 4).unwrap();
+        for pairs in [1, 4, 2, 2, 1] {
+            tap.attach(pairs).unwrap();
+        }
+        for features in [0, 1 << VIRTIO_NET_F_GUEST_CSUM, super::super::OFFLOADS] {
+            tap.set_offload(features).unwrap();
+        }
+        tap.set_offload(1 << VIRTIO_NET_F_GUEST_TSO4).unwrap_err();
+        tap.set_offload(super::super::OFFLOADS).unwrap();
     }
 }

@@ -9,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::testing::bringup::Rig;
+use crate::testing::hostile;
 
 const RX: usize = 0;
 const TX: usize = 1;
@@ -117,4 +118,44 @@ fn control_answers_what_it_can_and_refuses_the_rest() {
         assert_eq!(rig.wait(CONTROL), (head, 1));
         assert_eq!(rig.memory.read_obj::<u8>(GuestAddress(0x30_1000)).unwrap(), answer, "{command:?}");
     }
+}
+
+#[test]
+fn whatever_the_driver_does_it_serves_again() {
+    let (rig, wire) = rig(16, 0);
+    hostile::play(rig, |rig| {
+        let head = rig.drivers[TX].chain(&[(0x30_0000, 900)], &[]);
+        rig.drivers[TX].offer(head);
+        rig.kick(TX as u64);
+        assert_eq!(rig.wait(TX), (head, 0));
+        // What the hostile driver has sent is before it.
+        let mut got = [0; 2000];
+        while wire.recv(&mut got).unwrap() != 900 {}
+        let head = rig.drivers[RX].chain(&[], &[(0x20_0000, 2000)]);
+        rig.drivers[RX].offer(head);
+        rig.kick(RX as u64);
+        wire.send(&frame(100)).unwrap();
+        assert_eq!(rig.wait(RX), (head, 112));
+    });
+}
+
+#[test]
+fn buffers_the_wrong_way_round_carry_nothing() {
+    let (mut rig, wire) = rig(16, 0);
+    for (out, into) in
+        [(&[][..], &[(0x30_0000, 900)][..]), (&[(0x30_0000, 0)], &[]), (&[(0x30_0000, 5)], &[])]
+    {
+        let head = rig.drivers[TX].chain(out, into);
+        rig.drivers[TX].offer(head);
+        rig.kick(TX as u64);
+        assert_eq!(rig.wait(TX), (head, 0));
+    }
+    // Neither a buffer that can't be written nor one without room for a header takes a frame.
+    for (out, into) in [(&[(0x20_0000, 900)][..], &[][..]), (&[], &[(0x20_0000, 11)])] {
+        let head = rig.drivers[RX].chain(out, into);
+        rig.drivers[RX].offer(head);
+    }
+    offer(&mut rig, 2, 2000);
+    wire.send(&frame(100)).unwrap();
+    assert_eq!([0, 1, 2].map(|_| rig.wait(RX).1), [0, 0, 112]);
 }

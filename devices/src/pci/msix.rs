@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::msi::Message;
+use crate::say::say;
 use crate::sys::file::readable;
 use crate::virtio::interrupt::Interrupt;
 
@@ -58,7 +59,7 @@ impl Vector {
         state.message = message;
         if self.machine.event().is_some() {
             if let Err(error) = self.machine.route(message) {
-                eprintln!("vmm: route an MSI-X vector to {message:x?}: {error}");
+                say(format_args!("route an MSI-X vector to {message:x?}: {error}"));
             }
         } else if let (Some(message), true) = (message, state.pending) {
             state.pending = false;
@@ -68,7 +69,7 @@ impl Vector {
 
     fn send(&self, message: Message) {
         if let Err(error) = self.machine.send(message) {
-            eprintln!("vmm: send MSI {message:x?}: {error}");
+            say(format_args!("send MSI {message:x?}: {error}"));
         }
     }
 

@@ -40,15 +40,23 @@ fn ioctl<T>(file: &impl AsFd, number: u32, argument: *mut T) -> io::Result<()> {
     if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Opens a queue of the tap called `name`, non-blocking. The name has at most 15 bytes.
-pub fn open(name: &str, flags: i16) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
+/// What will be a queue of a tap, non-blocking.
+pub fn device() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")
+}
+
+/// Makes it a queue of the tap called `name`, which has at most 15 bytes.
+pub fn take(file: &File, name: &str, flags: i16) -> io::Result<()> {
     let mut request = Request { name: [0; 16], flags, rest: [0; 22] };
     let room = request.name.get_mut(..name.len()).filter(|room| room.len() < 16);
     room.ok_or(io::Error::from_raw_os_error(libc::ENAMETOOLONG))?.copy_from_slice(name.as_bytes());
-    ioctl(&file, TUNSETIFF, &mut request)?;
-    Ok(file)
+    ioctl(file, TUNSETIFF, &mut request)
+}
+
+/// Who this process is, in the eyes of the owner of a tap.
+pub fn user() -> u32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::geteuid() }
 }
 
 /// Takes over a tap queue that was opened by someone else, and makes it non-blocking.

@@ -97,12 +97,17 @@ impl Driver {
 
     /// What the device has used and was not collected yet: head and length.
     pub fn used(&mut self) -> Option<(u16, u32)> {
-        if self.get::<u16>(self.layout.used + 2) == self.last_used {
+        if self.used_index() == self.last_used {
             return None;
         }
         let at = self.layout.used + 4 + 8 * u64::from(self.last_used % self.layout.size);
         self.last_used = self.last_used.wrapping_add(1);
         Some((self.get::<u32>(at) as u16, self.get(at + 4)))
+    }
+
+    /// How many buffers the device has used, as it says.
+    pub fn used_index(&self) -> u16 {
+        self.get(self.layout.used + 2)
     }
 
     /// EVENT_IDX: wants an interrupt once this many more buffers were used.

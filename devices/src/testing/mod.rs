@@ -4,10 +4,12 @@
 //! - [`machine`]  memory, interrupts and doorbells without a hypervisor
 //! - [`toy`]      the smallest device
 //! - [`peer`]     a vhost-user backend
+//! - [`hostile`]  one that breaks every rule, against any device
 //! - [`bringup`]  a driver that brings a device up through a transport's registers
 
 pub mod bringup;
 pub mod driver;
+pub mod hostile;
 pub mod machine;
 pub mod peer;
 pub mod toy;

@@ -2,32 +2,50 @@
 //! (virtio 1.2 §2.1.1), and the user, once.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::interrupt::Line;
+use crate::say::say;
+
+/// Lines about one device; a driver that breaks its ring again after each reset must not fill a log.
+const MOST_LINES: u64 = 8;
 
 /// Shared between a device's front and whoever serves its queues.
 pub struct Fault {
     device: String,
     needs_reset: AtomicBool,
+    raised: AtomicU64,
     line: Mutex<Option<Line>>,
 }
 
 impl Fault {
     /// No fault yet, in the device of this name.
     pub fn new(device: &str) -> Fault {
-        Fault { device: device.into(), needs_reset: AtomicBool::new(false), line: Mutex::new(None) }
+        Fault {
+            device: device.into(),
+            needs_reset: AtomicBool::new(false),
+            raised: AtomicU64::new(0),
+            line: Mutex::new(None),
+        }
     }
 
     /// The device goes to DEVICE_NEEDS_RESET: the driver is told by a configuration interrupt, the
     /// user by one line, however often it happens before the reset.
     pub fn raise(&self, what: &dyn Display) {
-        if !self.needs_reset.swap(true, Ordering::AcqRel) {
-            eprintln!("vmm: {}: {what}; the guest must reset it", self.device);
-            if let Some(line) = self.line().as_ref() {
-                line.signal();
-            }
+        if self.needs_reset.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        match self.raised.fetch_add(1, Ordering::Relaxed) + 1 {
+            nth if nth > MOST_LINES => {}
+            MOST_LINES => say(format_args!(
+                "{}: {what}; the guest must reset it; from here on such faults are only counted",
+                self.device
+            )),
+            _ => say(format_args!("{}: {what}; the guest must reset it", self.device)),
+        }
+        if let Some(line) = self.line().as_ref() {
+            line.signal();
         }
     }
 
@@ -41,6 +59,11 @@ impl Fault {
         if let Some(line) = self.line().as_ref() {
             line.signal();
         }
+    }
+
+    /// How often it has come to that.
+    pub fn count(&self) -> u64 {
+        self.raised.load(Ordering::Relaxed)
     }
 
     pub(super) fn connect(&self, line: Option<Line>) {

@@ -58,6 +58,8 @@ pub struct DeviceCounts {
     pub name: String,
     pub kind: &'static str,
     pub data_path: &'static str,
+    /// How often the driver was told to reset it.
+    pub faults: u64,
     pub queues: Vec<QueueCounts>,
     pub operations: Vec<OperationCounts>,
 }
@@ -192,6 +194,12 @@ impl Front {
     fn start(&mut self, line: impl Fn(Option<u16>) -> Line) {
         self.fault.connect(Some(line(None)));
         let enabled = self.queues.iter().enumerate().filter(|(_, queue)| queue.enabled);
+        // Before anyone serves: the kernel and other processes would say no more than "bad address".
+        for (index, queue) in enabled.clone() {
+            if let Err(error) = queue.layout.resolve(&self.memory) {
+                return self.fault.raise(&format_args!("queue {index}: {error}"));
+            }
+        }
         let resources = enabled.map(|(index, queue)| QueueResources {
             index: index as u16,
             layout: queue.layout,
@@ -272,6 +280,7 @@ impl Front {
             name: self.device.name().into(),
             kind: self.device.kind().name,
             data_path: self.device.backend().data_path().label(),
+            faults: self.fault.count(),
             queues: self.queues.iter().map(|queue| queue.counters.snapshot(&queue.kick)).collect(),
             operations: self.device.operations(),
         }

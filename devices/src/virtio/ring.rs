@@ -33,11 +33,33 @@ pub struct Layout {
     pub used: u64,
 }
 
+impl Layout {
+    /// Descriptor table, available ring and used ring, each all in guest memory.
+    pub fn resolve(&self, memory: &Memory) -> Result<[Window; 3], RingError> {
+        if !self.size.is_power_of_two() || self.size > 32768 {
+            return Err(RingError::Size(self.size));
+        }
+        let window = |name, address, len, align| match address {
+            // Page 0 is no place for a ring: that register was never written.
+            0 => Err(RingError::Unset(name)),
+            _ => Window::new(memory, address, len, align).ok_or(RingError::Place(name, address)),
+        };
+        let count = usize::from(self.size);
+        Ok([
+            window("descriptor table", self.descriptors, DESCRIPTOR * count, 16)?,
+            window("available ring", self.available, 6 + 2 * count, 2)?,
+            window("used ring", self.used, 6 + 8 * count, 4)?,
+        ])
+    }
+}
+
 /// What a driver did wrong with its ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
     #[error("queue size {0} is no power of two up to 32768")]
     Size(u16),
+    #[error("the driver has not said where the {0} is")]
+    Unset(&'static str),
     #[error("the {0} at {1:#x} is misaligned or not all in guest memory")]
     Place(&'static str, u64),
     #[error("available index {index} is more than a queue ahead of {next}, or behind it")]
@@ -102,20 +124,13 @@ impl Descriptor {
 impl Ring {
     /// Resolves the three parts; `indirect` and `event_idx` are as negotiated.
     pub fn new(memory: &Memory, layout: Layout, indirect: bool, event_idx: bool) -> Result<Ring, RingError> {
-        let Layout { size, descriptors, available, used } = layout;
-        if !size.is_power_of_two() || size > 32768 {
-            return Err(RingError::Size(size));
-        }
-        let count = usize::from(size);
-        let window = |name, address, len, align| {
-            Window::new(memory, address, len, align).ok_or(RingError::Place(name, address))
-        };
+        let [descriptors, available, used] = layout.resolve(memory)?;
         Ok(Ring {
-            descriptors: window("descriptor table", descriptors, DESCRIPTOR * count, 16)?,
-            available: window("available ring", available, 6 + 2 * count, 2)?,
-            used: window("used ring", used, 6 + 8 * count, 4)?,
+            descriptors,
+            available,
+            used,
             memory: memory.clone(),
-            size,
+            size: layout.size,
             indirect,
             event_idx,
             next_available: 0,

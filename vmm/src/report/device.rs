@@ -17,6 +17,7 @@ pub fn device(counts: &DeviceCounts, config: &Config) -> Device {
             Transport::Mmio => "mmio",
         },
         interrupts_by: if config.virtio.irqfd { "irqfd" } else { "ioctl" },
+        faults: counts.faults,
         queues: counts.queues.iter().map(|one| queue(one, counts.data_path == "userspace")).collect(),
         operations: counts.operations.iter().map(operation).collect(),
     }

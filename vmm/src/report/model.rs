@@ -195,6 +195,8 @@ pub struct Device {
     pub transport: &'static str,
     /// `irqfd`, `ioctl`.
     pub interrupts_by: &'static str,
+    /// How often its driver broke the rules so that it had to be reset.
+    pub faults: u64,
     pub queues: Vec<Queue>,
     pub operations: Vec<Operation>,
 }

@@ -30,7 +30,7 @@ use crate::config::{Config, Disk, Transport, Virtio};
 use crate::kvm::doorbell::Doorbells;
 use crate::kvm::msi::Vectors;
 use crate::kvm::vm::{self, Vm};
-use crate::status::{Fatal, Status};
+use crate::status::{Fatal, Status, say};
 use crate::sys::affinity;
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,9 @@ pub enum Error {
 impl Fatal for Error {
     fn status(&self) -> Status {
         match self {
+            Error::Image(error) if error.denied() => Status::Permission,
+            Error::Tap(error) if error.denied() => Status::Permission,
+            Error::Vhost(error) if error.kind() == io::ErrorKind::PermissionDenied => Status::Permission,
             Error::Image(_) | Error::Tap(_) | Error::Vhost(_) => Status::Device,
             Error::Many(_) | Error::Slot(_) => Status::Usage,
             Error::Kvm(error) => error.status(),
@@ -87,13 +90,8 @@ impl Opened {
         let tuning = tuning(config, workers.clone());
         for (index, Disk { image, engine, queues }) in config.disks.iter().enumerate() {
             let image = Image::open(image)?;
-            devices.push(Box::new(Blk::new(
-                &format!("blk.{index}"),
-                image,
-                *engine,
-                *queues,
-                tuning.clone(),
-            )));
+            let disk = Blk::new(&format!("blk.{index}"), image, *engine, *queues, tuning.clone())?;
+            devices.push(Box::new(disk));
         }
         for (index, card) in config.nets.iter().enumerate() {
             let tap = match &card.wire {
@@ -204,7 +202,7 @@ impl Interrupt for Pin {
             None => self.vm.raise(self.gsi).map_err(io::Error::other),
         };
         if let Err(error) = raised {
-            eprintln!("vmm: raise interrupt {}: {error}", self.gsi);
+            say(format_args!("raise interrupt {}: {error}", self.gsi));
         }
     }
     fn event(&self) -> Option<&EventFd> {
@@ -251,7 +249,7 @@ fn tuning(config: &Config, workers: Workers) -> Tuning {
         let pinned = pins.iter().find(|(name, _)| *name == worker).map(|(_, cpu)| usize::from(*cpu));
         let cpus = pinned.map_or_else(|| everywhere.clone(), |cpu| vec![cpu]);
         if let Err(error) = affinity::allow(0, &cpus) {
-            eprintln!("vmm: keep {worker} on host CPUs {cpus:?}: {error}");
+            say(format_args!("keep {worker} on host CPUs {cpus:?}: {error}"));
         }
         lock(&workers).push((worker, affinity::allowed()));
     };

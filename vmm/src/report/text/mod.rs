@@ -111,7 +111,11 @@ fn phases(out: &mut String, phases: &[Phase]) {
 }
 
 fn device(out: &mut String, device: &Device) {
-    let how = format!("{} · {} · interrupts by {}", device.data_path, device.transport, device.interrupts_by);
+    let mut how =
+        format!("{} · {} · interrupts by {}", device.data_path, device.transport, device.interrupts_by);
+    if device.faults > 0 {
+        how += &format!(" · {} faults of its driver, a reset needed after each", count(device.faults));
+    }
     prose(out, &device.name, &how);
     if device.data_path != "userspace" {
         let kicks: u64 = device.queues.iter().map(|queue| queue.kicks).sum();
