@@ -4,12 +4,10 @@
 //! - [`request`]  what a chain asks for, pure
 //! - [`sync`]     one request after the other, by `preadv` and `pwritev` in the worker
 //! - [`uring`]    many at once, by io_uring
-//! - [`stats`]    operations, bytes, errors, latency
 //! - [`trouble`]  the host's errors, each kind said once
 
 pub mod image;
 pub mod request;
-pub mod stats;
 pub mod sync;
 #[cfg(test)]
 mod tests;
@@ -21,11 +19,12 @@ use std::sync::Arc;
 use virtio_bindings::virtio_blk::*;
 
 use image::{Image, ImageError};
-use stats::Shared;
+use request::Op;
 
 use crate::virtio::backend::QueueBackend;
 use crate::virtio::device::{Device, Kind};
 use crate::virtio::front::OperationCounts;
+use crate::virtio::tally::Shared;
 use crate::virtio::userspace::{EachChain, Group, Server, Tuning, Userspace};
 
 /// How a disk does its input and output.
@@ -50,7 +49,7 @@ pub struct Blk {
     config: [u8; CONFIG],
     queue_sizes: Vec<u16>,
     backend: Userspace,
-    stats: Shared,
+    tally: Shared,
 }
 
 impl Blk {
@@ -68,11 +67,11 @@ impl Blk {
         }
         let image = Arc::new(image);
         let (features, config) = (features(&image, queues), config(&image, queues));
-        let stats = Shared::default();
+        let tally = Shared::new(&Op::NAMES);
         let server = |_| -> Box<dyn Server> {
             match engine {
-                Engine::Sync => Box::new(EachChain(sync::Disk::new(image.clone(), stats.clone()))),
-                Engine::Uring => Box::new(uring::Disk::new(image.clone(), stats.clone())),
+                Engine::Sync => Box::new(EachChain(sync::Disk::new(image.clone(), tally.clone()))),
+                Engine::Uring => Box::new(uring::Disk::new(image.clone(), tally.clone())),
             }
         };
         let groups = (0..queues).map(|queue| Group { queues: vec![queue], server: server(queue) }).collect();
@@ -82,7 +81,7 @@ impl Blk {
             config,
             queue_sizes: vec![QUEUE_SIZE; queues.into()],
             backend: Userspace::new(name, u64::MAX, groups, tuning),
-            stats,
+            tally,
         })
     }
 }
@@ -148,6 +147,6 @@ impl Device for Blk {
     }
 
     fn operations(&self) -> Vec<OperationCounts> {
-        self.stats.counts()
+        self.tally.counts()
     }
 }

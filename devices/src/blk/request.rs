@@ -26,19 +26,11 @@ pub enum Op {
 }
 
 impl Op {
-    /// Every operation, in the order of its number.
-    pub const ALL: [Op; 6] = [Op::Read, Op::Write, Op::Flush, Op::Discard, Op::WriteZeroes, Op::Serial];
+    /// As the report names them, in the order of their numbers.
+    pub const NAMES: [&str; 6] = ["read", "write", "flush", "discard", "write-zeroes", "serial"];
 
-    /// As the report names it.
     pub fn name(self) -> &'static str {
-        match self {
-            Op::Read => "read",
-            Op::Write => "write",
-            Op::Flush => "flush",
-            Op::Discard => "discard",
-            Op::WriteZeroes => "write-zeroes",
-            Op::Serial => "serial",
-        }
+        Op::NAMES[self as usize]
     }
 }
 

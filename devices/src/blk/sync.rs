@@ -7,24 +7,24 @@ use std::time::Instant;
 
 use super::image::Image;
 use super::request::{self, Answer, Op, Range, Request};
-use super::stats::{Shared, Stats};
 use crate::sys::bounce::Bounce;
 use crate::sys::file;
 use crate::sys::segments::Segments;
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::{ChainHandler, Served};
+use crate::virtio::tally::{Shared, Tally};
 
 /// Serves chains of one queue.
 pub struct Disk {
     image: Arc<Image>,
-    stats: Stats,
+    tally: Tally,
     shared: Shared,
     status: Option<Segments>,
 }
 
 impl Disk {
     pub fn new(image: Arc<Image>, shared: Shared) -> Disk {
-        Disk { image, stats: Stats::default(), shared, status: None }
+        Disk { image, tally: Tally::default(), shared, status: None }
     }
 }
 
@@ -37,13 +37,13 @@ impl ChainHandler for Disk {
             Ok(request) => execute(&self.image, &request, chain),
             Err(answer) => answer,
         };
-        let served = finish(request.ok(), answer, &mut status, start, &mut self.stats);
+        let served = finish(request.ok(), answer, &mut status, start, &mut self.tally);
         self.status = Some(status);
         served
     }
 
     fn end(&mut self) {
-        self.shared.hand_over(&mut self.stats);
+        self.shared.hand_over(&mut self.tally);
         self.status = None;
     }
 }
@@ -54,7 +54,7 @@ pub fn finish(
     answer: Answer,
     status: &mut Segments,
     start: Instant,
-    stats: &mut Stats,
+    tally: &mut Tally,
 ) -> Served {
     let failed = answer != Answer::Ok;
     let (read, payload) = match request {
@@ -63,7 +63,7 @@ pub fn finish(
         _ => (0, 0),
     };
     if let Some(request) = request {
-        stats.record(request.op, payload, failed, start.elapsed());
+        tally.record(request.op as usize, payload, failed, start.elapsed());
     }
     // Without room for a status the chain is given back as it came.
     let written = read as u32 + status.write(&[answer.code()]) as u32;

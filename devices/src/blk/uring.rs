@@ -9,13 +9,13 @@ use std::time::Instant;
 use super::QUEUE_SIZE;
 use super::image::{Image, ImageError};
 use super::request::{self, Answer, Op, Request};
-use super::stats::{Shared, Stats};
 use super::sync::{self, execute, finish};
 use crate::sys::segments::Segments;
 use crate::sys::uring::{Landed, Transfer, Uring};
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::Queue;
 use crate::virtio::ring::RingError;
+use crate::virtio::tally::{Shared, Tally};
 use crate::virtio::userspace::Server;
 
 /// Whether this host gives us an io_uring.
@@ -27,7 +27,7 @@ pub fn check(image: &Image) -> Result<(), ImageError> {
 /// Serves one queue.
 pub struct Disk {
     image: Arc<Image>,
-    stats: Stats,
+    tally: Tally,
     shared: Shared,
     flight: Option<Flight>,
 }
@@ -50,7 +50,7 @@ struct Pending {
 
 impl Disk {
     pub fn new(image: Arc<Image>, shared: Shared) -> Disk {
-        Disk { image, stats: Stats::default(), shared, flight: None }
+        Disk { image, tally: Tally::default(), shared, flight: None }
     }
 
     /// Takes what the driver has made available, and starts or does it. Returns how much it was.
@@ -64,7 +64,7 @@ impl Disk {
             let request = match request::parse(&mut flight.chain, &mut status, self.image.limits()) {
                 Ok(request) => request,
                 Err(answer) => {
-                    let served = finish(None, answer, &mut status, start, &mut self.stats);
+                    let served = finish(None, answer, &mut status, start, &mut self.tally);
                     queue.finish(flight.chain.head, served);
                     flight.spare.push(status);
                     continue;
@@ -77,7 +77,7 @@ impl Disk {
             };
             if let Some(mut pending) = rest {
                 let answer = execute(&self.image, &request, &mut flight.chain);
-                let served = finish(Some(request), answer, &mut pending.status, start, &mut self.stats);
+                let served = finish(Some(request), answer, &mut pending.status, start, &mut self.tally);
                 queue.finish(pending.head, served);
                 flight.spare.push(pending.status);
             }
@@ -93,7 +93,7 @@ impl Disk {
             landed += 1;
             let answer = conclude(&self.image, &pending.request, &mut segments, result);
             let served =
-                finish(Some(pending.request), answer, &mut pending.status, pending.start, &mut self.stats);
+                finish(Some(pending.request), answer, &mut pending.status, pending.start, &mut self.tally);
             queue.finish(pending.head, served);
             flight.spare.extend([segments, pending.status]);
         }
@@ -194,6 +194,6 @@ impl Server for Disk {
     fn end(&mut self, _: &mut [Queue]) {
         // Waits for what is in flight.
         self.flight = None;
-        self.shared.hand_over(&mut self.stats);
+        self.shared.hand_over(&mut self.tally);
     }
 }

@@ -9,7 +9,7 @@
 //! - [`queue`]      the one ring loop, over [`ring`] (the memory) and [`chain`] (one request)
 //! - [`interrupt`]  how the guest is reached
 //! - [`fault`]      DEVICE_NEEDS_RESET
-//! - [`counters`]   what each queue did
+//! - [`counters`]   what each queue did; [`tally`]: what its device did, and how long it took
 
 pub mod backend;
 pub mod chain;
@@ -21,5 +21,6 @@ pub mod interrupt;
 pub mod queue;
 pub mod ring;
 pub mod status;
+pub mod tally;
 pub mod transport;
 pub mod userspace;

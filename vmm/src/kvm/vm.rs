@@ -121,7 +121,13 @@ pub fn open(vcpus: u8) -> Result<(Kvm, Abilities), Error> {
 
 impl Vm {
     pub fn create(kvm: &Kvm) -> Result<Vm, Error> {
-        let fd = kvm.create_vm().map_err(Error::doing("create VM"))?;
+        let fd = loop {
+            match kvm.create_vm() {
+                // KVM waits for a thread of its own there, and gives up where a signal comes first.
+                Err(error) if error.errno() == libc::EINTR => {}
+                made => break made.map_err(Error::doing("create VM"))?,
+            }
+        };
         fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .map_err(Error::doing("set identity map address"))?;
         fd.set_tss_address(layout::KVM_TSS as usize).map_err(Error::doing("set TSS address"))?;
