@@ -1,6 +1,6 @@
 //! What the monitor or the loader says about the machine.
 
-use abi::boot_info::{BootInfo, PAGE, Ring0};
+use abi::boot_info::{BootInfo, Mmio, PAGE, Ring0};
 
 /// First word of PVH's start information.
 const PVH_MAGIC: u32 = 0x336e_c578;
@@ -32,6 +32,8 @@ fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
         tsc_khz: 0,
         vcpus: 1,
         ring0: Ring0::Native,
+        ecam: 0,
+        mmio: Mmio::default(),
         command_line: core::str::from_utf8(&text[..length]).unwrap_or(""),
     };
     // The map may be long, but no loader writes more than a page of it.
@@ -88,6 +90,8 @@ mod tests {
             tsc_khz: 1,
             vcpus: 2,
             ring0: Ring0::Interpreted,
+            ecam: 0,
+            mmio: Mmio::default(),
             command_line: "x",
         };
         let page = info.encode().unwrap();

@@ -19,6 +19,8 @@ use crate::memory::Memory;
 use crate::platform::Kernel;
 use crate::probe;
 use crate::sched::scheduler::Scheduler;
+use crate::virtio::device::Buses;
+use crate::virtio::mmio::Pages;
 
 /// The machine, once it is known.
 pub struct Machine {
@@ -27,6 +29,8 @@ pub struct Machine {
     pub cpus: AtomicUsize,
     /// Ring 0 is interpreted: nothing that takes more than a few instructions may run there.
     pub interpreted: AtomicBool,
+    /// Where devices are looked for.
+    buses: Late<Buses>,
     command_line: Late<&'static str>,
     /// Our monitor is below, whose ports take marks and records.
     ours: AtomicBool,
@@ -47,6 +51,7 @@ pub static MACHINE: Machine = Machine {
     memory: Memory::new(),
     cpus: AtomicUsize::new(0),
     interpreted: AtomicBool::new(false),
+    buses: Late::new(),
     command_line: Late::new(),
     ours: AtomicBool::new(false),
     free: Late::new(),
@@ -55,6 +60,12 @@ pub static MACHINE: Machine = Machine {
     failing: AtomicBool::new(false),
     stopped: AtomicU32::new(0),
 };
+
+impl Machine {
+    pub fn buses(&self) -> Buses {
+        self.buses.get().unwrap_or_default()
+    }
+}
 
 /// Stack of a thread.
 pub const STACK: usize = 32 << 10;
@@ -94,6 +105,8 @@ fn set_up(boot_page: usize) {
     MACHINE.scheduler.clock.set(khz);
     MACHINE.cpus.store((boot.vcpus as usize).clamp(1, CPUS), Ordering::Relaxed);
     MACHINE.interpreted.store(boot.ring0 == Ring0::Interpreted, Ordering::Relaxed);
+    let pages = Pages { base: boot.mmio.base as usize, count: boot.mmio.count as usize, pin: boot.mmio.pin };
+    MACHINE.buses.set(Buses { ecam: boot.ecam as usize, pages });
     let start = keep(boot.command_line);
     MACHINE.free.set([(start, boot.low_end as usize), (FOUR_GIB, boot.high_end as usize)]);
 }
@@ -230,6 +243,6 @@ fn exit(status: u8) -> ! {
     gate::set_ring(3);
     io::write(port::EXIT, &[status]);
     loop {
-        gate::halt_unless(&AtomicU32::new(0));
+        gate::halt_unless(&AtomicU32::new(0), 0);
     }
 }

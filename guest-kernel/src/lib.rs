@@ -11,7 +11,8 @@
 //! 3. [`clock`], [`memory`], [`sched`]   time, space, threads and CPUs
 //! 4. [`kernel`]    one workload after the other
 //! 5. [`platform`]  what the workloads see of all this; [`file`], [`probe`]
-//! 6. [`console`]   text for people, records for the monitor
+//! 6. [`virtio`]    devices, looked for when a workload wants one; [`blk`]
+//! 7. [`console`]   text for people, records for the monitor
 //!
 //! Built for the host, the crate is the part without the CPU, with its tests.
 #![no_std]
@@ -20,6 +21,8 @@
 
 #[cfg(target_os = "none")]
 pub mod arch;
+#[cfg(target_os = "none")]
+pub mod blk;
 pub mod boot;
 pub mod clock;
 #[cfg(target_os = "none")]
@@ -33,3 +36,4 @@ pub mod platform;
 #[cfg(target_os = "none")]
 mod probe;
 pub mod sched;
+pub mod virtio;

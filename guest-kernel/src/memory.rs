@@ -12,7 +12,7 @@ struct Block {
 }
 
 /// A piece of memory that nobody else has.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Loan {
     range: Range<usize>,
     /// Where free memory began before, for alignment costs some.

@@ -3,11 +3,12 @@
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use abi::workload::Spec;
-use workloads::platform::{Datagrams, Disk, Gate, NullFile, Peer, Platform, Unavailable};
+use workloads::platform::{Datagrams, Gate, NullFile, Peer, Platform, Unavailable};
 
 use crate::arch::cpu::CPUS;
 use crate::arch::syscall::{self, READ, WRITE};
 use crate::arch::{cpu, gate, memory as physical, paging, thread};
+use crate::blk::Disk;
 use crate::file;
 use crate::kernel::{MACHINE, STACK};
 
@@ -27,7 +28,7 @@ static TAKEN: AtomicU32 = AtomicU32::new(0);
 
 /// Interrupts that all CPUs have taken.
 fn interrupts() -> u32 {
-    (0..CPUS).fold(0, |sum, cpu| sum.wrapping_add(cpu::interrupts(cpu)))
+    (0..CPUS).fold(0, |sum, cpu| sum.wrapping_add(cpu::taken(cpu)))
 }
 
 /// A thread's part of the job.
@@ -43,7 +44,7 @@ fn part(number: usize) -> ! {
 impl Platform for Kernel {
     type NullFile = Null;
     type Datagrams = NoNetwork;
-    type Disk = NoDisk;
+    type Disk = Disk;
 
     fn prepare(&self, spec: &Spec<'_>) -> Result<(), Unavailable> {
         let ring = if spec.word("ring") == "0" { 0 } else { 3 };
@@ -129,8 +130,8 @@ impl Platform for Kernel {
         Err(Unavailable("no-network-driver"))
     }
 
-    fn disk(&self, _: usize, _: usize, _: usize, _: bool) -> Result<NoDisk, Unavailable> {
-        Err(Unavailable("no-disk-driver"))
+    fn disk(&self, index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
+        Disk::open(index, size, depth, poll)
     }
 
     fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
@@ -175,21 +176,6 @@ impl Datagrams for NoNetwork {
         match *self {}
     }
     fn receive(&self, _: &mut [u8], _: u64) -> Option<(usize, Peer)> {
-        match *self {}
-    }
-}
-
-/// This kernel drives no disk.
-pub enum NoDisk {}
-
-impl Disk for NoDisk {
-    fn capacity(&self) -> u64 {
-        match *self {}
-    }
-    fn submit(&mut self, _: u32, _: u64, _: bool) -> bool {
-        match *self {}
-    }
-    fn complete(&mut self) -> Option<(u32, bool)> {
         match *self {}
     }
 }

@@ -12,9 +12,11 @@ use workloads::Results;
 use workloads::platform::{Platform, Unavailable};
 use workloads::sys::pieces::Pieces;
 
+use crate::arch::device::Io;
 use crate::arch::{apic, cpu, exceptions, gate, io, memory as physical};
 use crate::kernel::MACHINE;
 use crate::platform::Kernel;
+use crate::virtio::registers::Registers;
 
 /// Where no device is (the HPET's place on a PC): reads as ones, by an exit to the monitor.
 const NO_DEVICE: usize = 0xfed0_0000;
@@ -46,15 +48,15 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
             black_box(io::read(port::PVPANIC));
         }),
         "mmio" => each(&mut || {
-            black_box(physical::load(NO_DEVICE));
+            black_box(Io.load32(NO_DEVICE));
         }),
-        "gate" => each(&mut || gate::halt_unless(&NO_HALT)),
-        "hlt" => each(&mut || apic::halt_for(1, 1, &HALT)),
+        "gate" => each(&mut || gate::halt_unless(&NO_HALT, 0)),
+        "hlt" => each(&mut || apic::halt_for(1, 1, &HALT, 0)),
         "timer" => each(&mut || MACHINE.scheduler.sleep_until(Kernel.now() + 100_000)),
         "ipi-self" => each(&mut || {
-            let before = cpu::interrupts(cpu::index());
+            let before = cpu::taken(cpu::index());
             apic::wake(cpu::index());
-            while cpu::interrupts(cpu::index()) == before {
+            while cpu::taken(cpu::index()) == before {
                 spin_loop();
             }
         }),
@@ -88,9 +90,9 @@ fn other_cpu(items: u64, halted: bool) -> Result<Histogram, Unavailable> {
                 while Kernel.now() < rest {
                     spin_loop();
                 }
-                let (before, start) = (cpu::interrupts(1), Kernel.now());
+                let (before, start) = (cpu::taken(1), Kernel.now());
                 apic::wake(1);
-                while cpu::interrupts(1) == before {
+                while cpu::taken(1) == before {
                     spin_loop();
                 }
                 times[0].record(Kernel.now() - start);
@@ -100,7 +102,7 @@ fn other_cpu(items: u64, halted: bool) -> Result<Histogram, Unavailable> {
         }
         _ => {
             while done.load(Ordering::SeqCst) == 0 {
-                if halted { gate::halt_unless(&done) } else { spin_loop() }
+                if halted { gate::halt_unless(&done, 0) } else { spin_loop() }
             }
         }
     })?;

@@ -21,7 +21,7 @@ pub const PAGE: usize = 4096;
 /// First bytes of the page.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"vmmboot1");
 /// Bytes before the command line.
-const HEADER: usize = 64;
+const HEADER: usize = 128;
 /// Longest command line.
 pub const COMMAND_LINE: usize = PAGE - HEADER;
 
@@ -32,6 +32,15 @@ pub enum Ring0 {
     Native,
     /// By an emulator, hundreds of nanoseconds an instruction: kvm_pvm.
     Interpreted,
+}
+
+/// virtio-mmio devices: a page of registers and a pin of the IOAPIC each, one behind the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mmio {
+    pub base: u64,
+    pub count: u32,
+    /// Of the first.
+    pub pin: u32,
 }
 
 /// The contents of the page.
@@ -45,6 +54,9 @@ pub struct BootInfo<'a> {
     pub tsc_khz: u32,
     pub vcpus: u32,
     pub ring0: Ring0,
+    /// Configuration space of PCI bus 0; 0: there is no PCI.
+    pub ecam: u64,
+    pub mmio: Mmio,
     /// Words; each `workload=NAME[,key=value…]` runs in turn, without any the tour runs.
     pub command_line: &'a str,
 }
@@ -61,6 +73,9 @@ impl<'a> BootInfo<'a> {
             self.high_end,
             u64::from(self.tsc_khz) | u64::from(self.vcpus) << 32,
             u64::from(ring0) | (self.command_line.len() as u64) << 32,
+            self.ecam,
+            self.mmio.base,
+            u64::from(self.mmio.count) | u64::from(self.mmio.pin) << 32,
         ];
         for (bytes, word) in header.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
@@ -82,6 +97,8 @@ impl<'a> BootInfo<'a> {
             high_end: word(2),
             tsc_khz: word(3) as u32,
             vcpus: (word(3) >> 32) as u32,
+            ecam: word(5),
+            mmio: Mmio { base: word(6), count: word(7) as u32, pin: (word(7) >> 32) as u32 },
             ring0: if word(4) as u32 == 1 { Ring0::Interpreted } else { Ring0::Native },
             command_line,
         })
@@ -105,6 +122,8 @@ mod tests {
             tsc_khz: 2_000_000,
             vcpus: 3,
             ring0: Ring0::Interpreted,
+            ecam: 0xe000_0000,
+            mmio: Mmio { base: 0xe020_0000, count: 3, pin: 2 },
             command_line: "quiet workload=ipc,items=5  workload=ready",
         };
         let page = info.encode().unwrap();
@@ -117,8 +136,9 @@ mod tests {
         assert_eq!(BootInfo::decode(&[0; PAGE]), None);
         let long = [b'x'; COMMAND_LINE + 1];
         let command_line = core::str::from_utf8(&long).unwrap();
+        let (ring0, mmio) = (Ring0::Native, Mmio::default());
         let info =
-            BootInfo { low_end: 0, high_end: 0, tsc_khz: 0, vcpus: 1, ring0: Ring0::Native, command_line };
+            BootInfo { low_end: 0, high_end: 0, tsc_khz: 0, vcpus: 1, ring0, ecam: 0, mmio, command_line };
         assert_eq!(info.encode(), None);
         let mut page = BootInfo { command_line: "", ..info }.encode().unwrap();
         page[39] = 0xff;

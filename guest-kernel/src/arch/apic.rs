@@ -60,14 +60,14 @@ pub fn start() {
     }
 }
 
-/// Halts until an interrupt, at the latest in about `ns` nanoseconds, unless `set` is not 0.
-pub fn halt_for(ns: u64, ticks: u64, set: &AtomicU32) {
+/// Halts until an interrupt, at the latest in about `ns` nanoseconds, unless `word` is no longer `value`.
+pub fn halt_for(ns: u64, ticks: u64, word: &AtomicU32, value: u32) {
     if TSC_DEADLINE.load(Ordering::Relaxed) {
-        gate::halt_until(super::cpu::tsc().saturating_add(ticks), set);
+        gate::halt_until(super::cpu::tsc().saturating_add(ticks), word, value);
     } else {
         // One tick is a nanosecond: KVM's and QEMU's APIC bus runs at 1 GHz.
         write(TIMER_START, u32::try_from(ns).unwrap_or(u32::MAX).max(1));
-        gate::halt_unless(set);
+        gate::halt_unless(word, value);
     }
 }
 

@@ -3,6 +3,7 @@
 //! The entry code writes descriptors and task state; offsets below are its and ours.
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// CPUs this kernel can use.
 pub const CPUS: usize = 64;
@@ -115,11 +116,17 @@ pub fn index() -> usize {
     index
 }
 
-/// Interrupts that `cpu` has taken, modulo 2^32.
-pub fn interrupts(cpu: usize) -> u32 {
+/// Counts the interrupts that `cpu` has taken.
+pub fn interrupts(cpu: usize) -> &'static AtomicU32 {
     let area = (&raw const CPU_AREAS).cast::<u8>();
-    // SAFETY: inside the areas; only that CPU's handlers write it.
-    unsafe { area.add(cpu.min(CPUS - 1) * AREA + INTERRUPTS).cast::<u32>().read_volatile() }
+    // SAFETY: inside the areas, aligned, and nobody has a reference to it as anything else; that CPU's
+    // handlers change it by one instruction.
+    unsafe { &*area.add(cpu.min(CPUS - 1) * AREA + INTERRUPTS).cast::<AtomicU32>() }
+}
+
+/// Interrupts that `cpu` has taken, modulo 2^32.
+pub fn taken(cpu: usize) -> u32 {
+    interrupts(cpu).load(Ordering::Relaxed)
 }
 
 /// Top of the stack on which `cpu` idles, and on which it came into ring 3.

@@ -28,9 +28,9 @@ global_asm!(
     // 1: first set the deadline ECX:EDX:EAX, with EAX in R8.
     "3:  mov eax, r8d",
     "    wrmsr",
-    // 0: halt, unless the word at RDI is set. An interrupt between the look and the HLT is taken
-    // after the HLT: STI holds it back for one instruction.
-    "2:  cmp dword ptr [rdi], 0",
+    // 0: halt, if the word at RDI is ESI. An interrupt between the look and the HLT is taken after the
+    // HLT: STI holds it back for one instruction.
+    "2:  cmp dword ptr [rdi], esi",
     "    jne 6f",
     "    sti",
     "    hlt",
@@ -78,17 +78,17 @@ unsafe extern "C" {
 /// IA32_TSC_DEADLINE (SDM vol. 3 §11.5.4.1).
 const TSC_DEADLINE: u32 = 0x6e0;
 
-/// Halts until the next interrupt, unless `set` is not 0; the look and the halt are one.
-pub fn halt_unless(set: &AtomicU32) {
+/// Halts until the next interrupt, unless `word` is no longer `value`; the look and the halt are one.
+pub fn halt_unless(word: &AtomicU32, value: u32) {
     // SAFETY: the gate reads the word and changes EAX alone.
-    unsafe { asm!("int3", inout("eax") 0 => _, in("rdi") set.as_ptr()) };
+    unsafe { asm!("int3", inout("eax") 0 => _, in("rdi") word.as_ptr(), in("esi") value) };
 }
 
 /// The same, with the timer set to `deadline`, in ticks of the time stamp counter.
-pub fn halt_until(deadline: u64, set: &AtomicU32) {
+pub fn halt_until(deadline: u64, word: &AtomicU32, value: u32) {
     // SAFETY: as above; the deadline only brings an interrupt.
     unsafe {
-        asm!("int3", inout("eax") 1 => _, in("rdi") set.as_ptr(), in("ecx") TSC_DEADLINE,
+        asm!("int3", inout("eax") 1 => _, in("rdi") word.as_ptr(), in("esi") value, in("ecx") TSC_DEADLINE,
              in("r8") deadline as u32, in("edx") (deadline >> 32) as u32)
     };
 }

@@ -23,12 +23,6 @@ pub fn boot_info(address: usize) -> Option<BootInfo<'static>> {
     boot::read(address, &|address, len| unsafe { slice::from_raw_parts(address as *const u8, len) })
 }
 
-/// A load from where a device may be.
-pub fn load(address: usize) -> u32 {
-    // SAFETY: mapped; a device's or nobody's.
-    unsafe { (address as *const u32).read_volatile() }
-}
-
 /// Memory on loan, as bytes.
 pub fn bytes(loan: &mut Loan) -> &mut [u8] {
     let range = loan.range();

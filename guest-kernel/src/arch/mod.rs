@@ -11,10 +11,12 @@
 //! - [`memory`]      physical memory, which is also virtual
 //! - [`paging`]      small pages for a while
 //! - [`io`]          ports
+//! - [`device`]      registers of devices, memory shared with them
 #![allow(unsafe_code)]
 
 pub mod apic;
 pub mod cpu;
+pub mod device;
 pub mod exceptions;
 pub mod gate;
 pub mod interrupts;

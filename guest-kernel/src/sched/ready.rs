@@ -1,6 +1,6 @@
 //! A CPU's threads that can run, first come first served. Any CPU adds; its own takes.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::thread::{Link, LinkCell, Thread};
 
@@ -15,11 +15,6 @@ pub struct Ready {
 impl Ready {
     pub const fn new() -> Ready {
         Ready { added: LinkCell::new(), own: LinkCell::new() }
-    }
-
-    /// Not 0 while something was added and not yet looked at: for `arch::gate::halt_unless`.
-    pub fn added(&self) -> &AtomicU32 {
-        &self.added.0
     }
 
     /// Adds `thread`, from any CPU.
@@ -46,7 +41,7 @@ impl Ready {
 
     /// Whether there is anything to take; only by the CPU whose queue this is.
     pub fn is_empty(&self) -> bool {
-        self.own.get() == Link::NONE && self.added().load(Ordering::SeqCst) == 0
+        self.own.get() == Link::NONE && self.added.0.load(Ordering::SeqCst) == 0
     }
 
     /// Turns what was added around.

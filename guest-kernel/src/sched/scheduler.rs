@@ -51,6 +51,12 @@ struct Cpu {
     ipis: AtomicU64,
     ipis_avoided: AtomicU64,
     switches: AtomicU64,
+    kicks: AtomicU64,
+    kicks_avoided: AtomicU64,
+    /// Threads that have got something to do, those that napped included.
+    work: AtomicU64,
+    /// The first deadline of those that nap, as far as they have looked since the last halt.
+    earliest: AtomicU64,
 }
 
 impl Cpu {
@@ -66,6 +72,10 @@ impl Cpu {
             ipis: AtomicU64::new(0),
             ipis_avoided: AtomicU64::new(0),
             switches: AtomicU64::new(0),
+            kicks: AtomicU64::new(0),
+            kicks_avoided: AtomicU64::new(0),
+            work: AtomicU64::new(0),
+            earliest: AtomicU64::new(u64::MAX),
         }
     }
 }
@@ -74,12 +84,14 @@ impl Cpu {
 type Counter = fn(&Cpu) -> &AtomicU64;
 
 /// The names of the counters.
-const COUNTERS: [(&str, Counter); 5] = [
+const COUNTERS: [(&str, Counter); 7] = [
     ("halts", |cpu| &cpu.halts),
     ("halts_avoided", |cpu| &cpu.halts_avoided),
     ("ipis", |cpu| &cpu.ipis),
     ("ipis_avoided", |cpu| &cpu.ipis_avoided),
     ("switches", |cpu| &cpu.switches),
+    ("kicks", |cpu| &cpu.kicks),
+    ("kicks_avoided", |cpu| &cpu.kicks_avoided),
 ];
 
 impl Scheduler {
@@ -180,19 +192,31 @@ impl Scheduler {
 
     /// Returns at or after `deadline`; other threads of this CPU run meanwhile.
     pub fn sleep_until(&self, deadline: u64) {
+        self.nap(deadline, &mut |_| self.now() >= deadline);
+    }
+
+    /// Waits for what no other thread announces: until `found`, or the `deadline`. Other threads of this
+    /// CPU run meanwhile; it halts once there are only such that nap. `found(true)` is the last look
+    /// before a halt, which asks for the interrupt that ends it.
+    pub fn nap(&self, deadline: u64, found: &mut dyn FnMut(bool) -> bool) {
         let cpu = self.cpu();
-        loop {
-            let now = self.now();
-            if now >= deadline || self.look(cpu, || self.now() >= deadline) {
-                return;
-            }
-            if cpu.ready.is_empty() {
-                let ns = deadline.saturating_sub(self.now());
-                self.halt(cpu, || apic::halt_for(ns, self.clock.ticks(ns), cpu.ready.added()));
-            } else {
+        let mut over = |halts: bool| found(halts) || self.now() >= deadline;
+        while !self.look(cpu, || over(false)) {
+            let work = cpu.work.load(Ordering::SeqCst);
+            cpu.earliest.fetch_min(deadline, Ordering::Relaxed);
+            if !cpu.ready.is_empty() {
                 self.give_way();
+                if over(false) {
+                    break;
+                }
+                if cpu.work.load(Ordering::SeqCst) != work {
+                    continue;
+                }
             }
+            let idle = || !over(true) && cpu.work.load(Ordering::SeqCst) == work;
+            self.halt(cpu, idle, cpu.earliest.swap(u64::MAX, Ordering::Relaxed).min(deadline));
         }
+        cpu.work.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Lets the other threads of this CPU run once.
@@ -210,7 +234,7 @@ impl Scheduler {
         cpu.online.store(true, Ordering::Release);
         loop {
             if cpu.ready.is_empty() {
-                self.halt(cpu, || gate::halt_unless(cpu.ready.added()));
+                self.halt(cpu, || cpu.ready.is_empty(), u64::MAX);
             } else {
                 self.switch_to_next();
             }
@@ -221,7 +245,10 @@ impl Scheduler {
     /// [`Scheduler::idle`] or about to be.
     pub fn forget_threads(&self) {
         self.waiters.clear();
-        self.cpus.iter().for_each(|cpu| cpu.ready.clear());
+        for cpu in &self.cpus {
+            cpu.ready.clear();
+            cpu.earliest.store(u64::MAX, Ordering::Relaxed);
+        }
         self.running.store(0, Ordering::SeqCst);
     }
 
@@ -230,7 +257,7 @@ impl Scheduler {
     }
 
     /// Looks for `found`, as long as patience lasts and no other thread could use the CPU.
-    fn look(&self, cpu: &Cpu, found: impl Fn() -> bool) -> bool {
+    fn look(&self, cpu: &Cpu, mut found: impl FnMut() -> bool) -> bool {
         if found() {
             return true;
         }
@@ -249,19 +276,39 @@ impl Scheduler {
         false
     }
 
-    /// Halts by `halt`, visibly to those who have work for this CPU: it is marked as halted before
-    /// the gate looks for work, and they add work before they look at the mark.
-    fn halt(&self, cpu: &Cpu, halt: impl FnOnce()) {
+    /// Halts until an interrupt, at the latest until `deadline`, if it is `idle` to the last. Visibly to
+    /// those who have work for this CPU: it is marked as halted before it looks for the last time, and
+    /// they add work before they look at the mark. An interrupt after that look moves the count, at which
+    /// the gate looks.
+    fn halt(&self, cpu: &Cpu, idle: impl FnOnce() -> bool, deadline: u64) {
+        let interrupts = cpu::interrupts(cpu::index());
+        let taken = interrupts.load(Ordering::SeqCst);
         cpu.halted.store(true, Ordering::SeqCst);
-        cpu.halts.fetch_add(1, Ordering::Relaxed);
-        halt();
+        if idle() {
+            cpu.halts.fetch_add(1, Ordering::Relaxed);
+            match deadline {
+                u64::MAX => gate::halt_unless(interrupts, taken),
+                _ => {
+                    let ns = deadline.saturating_sub(self.now());
+                    apic::halt_for(ns, self.clock.ticks(ns), interrupts, taken);
+                }
+            }
+        }
         cpu.halted.store(false, Ordering::SeqCst);
+    }
+
+    /// Counts what was offered to a device: one kick for all, or none.
+    pub fn count_kicks(&self, offered: u16, kick: bool) {
+        let cpu = self.cpu();
+        cpu.kicks.fetch_add(kick.into(), Ordering::Relaxed);
+        cpu.kicks_avoided.fetch_add(u64::from(offered) - u64::from(kick), Ordering::Relaxed);
     }
 
     fn make_ready(&self, thread: u32) {
         let number = self.threads[thread as usize].cpu();
         let cpu = &self.cpus[number];
         cpu.ready.add(&self.threads, thread);
+        cpu.work.fetch_add(1, Ordering::SeqCst);
         if number == cpu::index() {
             return;
         }

@@ -1,7 +1,7 @@
 //! The guest kernel that this binary carries, and the state in which it is entered
 //! (`abi::boot_info`).
 
-use abi::boot_info::{BootInfo, COMMAND_LINE, Ring0};
+use abi::boot_info::{BootInfo, COMMAND_LINE, Mmio, Ring0};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
@@ -75,10 +75,19 @@ pub fn tell(memory: &GuestMemoryMmap, config: &Config, machine: Told<'_>) -> Res
         tsc_khz: machine.tsc_khz,
         vcpus: config.vcpus.into(),
         ring0: if machine.interpreted { Ring0::Interpreted } else { Ring0::Native },
+        ecam: if machine.devices.pci { layout::ECAM } else { 0 },
+        mmio: machine.devices.mmio,
         command_line: machine.command_line,
     };
     let page = info.encode().ok_or(Error::CommandLine(info.command_line.len()))?;
     Ok(memory.write_slice(&page, GuestAddress(layout::ZERO_PAGE))?)
+}
+
+/// Where the kernel finds devices: on PCI, or as pages of registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Devices {
+    pub pci: bool,
+    pub mmio: Mmio,
 }
 
 /// What the configuration doesn't say.
@@ -86,6 +95,7 @@ pub fn tell(memory: &GuestMemoryMmap, config: &Config, machine: Told<'_>) -> Res
 pub struct Told<'a> {
     pub tsc_khz: u32,
     pub interpreted: bool,
+    pub devices: Devices,
     pub command_line: &'a str,
 }
 

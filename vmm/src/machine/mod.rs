@@ -9,6 +9,7 @@ mod start;
 
 use std::sync::{Arc, Mutex};
 
+use abi::boot_info::Mmio;
 use abi::port;
 use acpi_tables::Aml;
 use attach::{Attached, Numbers, Opened, describe};
@@ -22,6 +23,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 pub use error::Error;
 
+use crate::boot::builtin::Devices;
 use crate::boot::payload::{self, Payload};
 use crate::boot::{acpi, cmdline::Cmdline, cpuid, layout, state};
 use crate::config::{Config, Console, Idle};
@@ -110,7 +112,8 @@ pub fn build(
         cpuid::number(&mut leaves, id);
         vcpus.push(Vcpu::create(&vm, id, &leaves)?);
     }
-    start::at_entry(&vcpus, ram.mem(), config, &loaded)?;
+    let mmio = Mmio { base: describe::base(0), count: opened.wires(), pin: wire };
+    start::at_entry(&vcpus, ram.mem(), config, &loaded, Devices { pci: with_pci, mmio })?;
 
     // Devices.
     let mut buses = Buses::default();

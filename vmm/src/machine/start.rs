@@ -3,7 +3,7 @@
 use vm_memory::GuestMemoryMmap;
 
 use super::Error;
-use crate::boot::builtin::{self, Told};
+use crate::boot::builtin::{self, Devices, Told};
 use crate::boot::payload::{self, Loaded};
 use crate::boot::state::Entry;
 use crate::config::Config;
@@ -17,6 +17,7 @@ pub fn at_entry(
     memory: &GuestMemoryMmap,
     config: &Config,
     loaded: &Loaded,
+    devices: Devices,
 ) -> Result<(), Error> {
     let Entry::Builtin { rip, .. } = loaded.entry else {
         return Ok(vcpus[0].set_entry(loaded.entry)?);
@@ -24,7 +25,7 @@ pub fn at_entry(
     let interpreted = Class::detect() == Class::Pvm;
     let tsc_khz = vcpus[0].tsc_khz().unwrap_or(0);
     let command_line = &loaded.cmdline.line();
-    builtin::tell(memory, config, Told { tsc_khz, interpreted, command_line })
+    builtin::tell(memory, config, Told { tsc_khz, interpreted, devices, command_line })
         .map_err(payload::Error::from)?;
     for vcpu in vcpus {
         vcpu.set_entry(Entry::Builtin { rip, vcpu: vcpu.id, xapic: interpreted })?;

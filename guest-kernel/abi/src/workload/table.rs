@@ -175,7 +175,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "blk",
         about: "random or sequential requests to a disk: exits and system calls per request",
-        places: LINUX_GUEST,
+        places: GUESTS,
         keys: &[
             key(
                 "rw",

@@ -1,0 +1,136 @@
+//! Devices of the built-in guest kernel, whole: what a driver pays for each request, by interrupts or
+//! polled, and what it makes of a device that isn't there.
+
+mod harness;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use harness::host::any_guest;
+use harness::machine::{Ended, Machine, scratch, vmm};
+use serde_json::Value;
+
+/// A machine of one CPU with these workloads.
+fn machine(workloads: &[&str]) -> Machine {
+    let words = workloads.iter().flat_map(|workload| ["--workload", workload]);
+    vmm(["--memory", "128M"]).args(words)
+}
+
+/// The record of `workload`.
+fn record<'e>(ended: &'e Ended, workload: &str) -> &'e Value {
+    let records = ended.report["records"].as_array().expect("records");
+    let one = records.iter().find(|record| record["workload"] == workload);
+    one.unwrap_or_else(|| panic!("no record of {workload}: {records:#?}\n{}", ended.stderr))
+}
+
+/// What it says by this name.
+fn value(ended: &Ended, workload: &str, name: &str) -> u64 {
+    let record = record(ended, workload);
+    assert_eq!(record["outcome"], "ok", "{workload}");
+    let value = if name == "ops" { &record["ops"] } else { &record["values"][name] };
+    value.as_u64().unwrap_or_else(|| panic!("no {name} in {record}"))
+}
+
+/// Exits to the monitor in the phase of a workload.
+fn returns(ended: &Ended, workload: &str) -> u64 {
+    let phases = ended.report["phases"].as_array().expect("phases");
+    let phase = phases.iter().find(|phase| phase["name"] == workload).expect("the phase");
+    let rows = phase["exits"]["userspace"].as_array().expect("rows");
+    rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum()
+}
+
+/// A disk image of zeros.
+fn image(bytes: u64) -> PathBuf {
+    let path = scratch("disk");
+    File::create(&path).and_then(|file| file.set_len(bytes)).expect("make an image");
+    path
+}
+
+fn disk(path: &Path) -> [String; 2] {
+    ["--disk".into(), format!("path={}", path.display())]
+}
+
+#[test]
+fn a_polled_disk_takes_no_exit() {
+    let Some(_) = any_guest() else { return };
+    let image = image(16 << 20);
+    let (few, many) = ("blk,blk=poll,items=500", "blk,blk=poll,items=5000");
+    let ended = machine(&[few, many]).args(disk(&image)).args(["--busy-poll", "1000000"]).run();
+    ended.expect("exit", 0);
+    assert_eq!((value(&ended, few, "ops"), value(&ended, many, "ops")), (500, 5000));
+    // The worker looks at the ring by itself: it sleeps once or twice, where this machine is busy.
+    assert!(value(&ended, many, "kicks") <= 50, "{}", value(&ended, many, "kicks"));
+    assert_eq!(value(&ended, many, "interrupts"), 0);
+    // What is left is bringing the device up, and the record.
+    assert!(returns(&ended, many).abs_diff(returns(&ended, few)) <= 8, "{}", returns(&ended, many));
+    let queue = &ended.report["devices"][0]["queues"][0];
+    assert_eq!((&queue["chains"], &queue["kick_exits"]), (&5500.into(), &0.into()));
+    let _ = std::fs::remove_file(image);
+}
+
+#[test]
+fn a_disk_by_interrupts_on_either_transport() {
+    let Some(_) = any_guest() else { return };
+    let image = image(16 << 20);
+    let (one, many, polled) =
+        ("blk,items=300", "blk,items=300,depth=16,rw=mixed", "blk,items=300,depth=16,blk=poll");
+    for knobs in [
+        &["--transport=pci"][..],
+        &["--transport=mmio"],
+        &["--event-idx=off"],
+        &["--irqfd=off", "--ioeventfd=off"],
+        &["--transport=mmio", "--event-idx=off"],
+    ] {
+        let ended = machine(&[one, many, polled]).args(disk(&image)).args(knobs).run();
+        ended.expect("exit", 0);
+        for workload in [one, many, polled] {
+            assert_eq!(value(&ended, workload, "ops"), 300, "{knobs:?}");
+            assert_eq!(value(&ended, workload, "failed"), 0, "{knobs:?}");
+            // Each request is kicked for, or there was no need to.
+            let kicks = value(&ended, workload, "kicks") + value(&ended, workload, "kicks_avoided");
+            assert_eq!(kicks, 300, "{knobs:?}");
+        }
+        assert!(
+            value(&ended, one, "interrupts") > 0 && value(&ended, polled, "interrupts") == 0,
+            "{knobs:?}"
+        );
+        assert!(value(&ended, many, "kicks") <= 200, "one kick for what was submitted together: {knobs:?}");
+    }
+    let _ = std::fs::remove_file(image);
+}
+
+#[test]
+fn a_disk_that_is_not_there_or_not_enough() {
+    let Some(_) = any_guest() else { return };
+    let image = image(1 << 20);
+    let without = machine(&["blk", "null,gate=call,calls=10"]).run();
+    without.expect("exit", 0);
+    assert_eq!(record(&without, "blk")["outcome"], "unavailable:no-such-device");
+    assert_eq!(record(&without, "null,gate=call,calls=10")["outcome"], "ok");
+    // Nothing was looked for where the machine has no device: no exit but the record's.
+    let rows = without.report["exits"]["userspace"].as_array().expect("rows");
+    assert!(rows.iter().all(|row| row["reason"] != "mmio-read"), "{rows:#?}");
+    for (workload, why) in [
+        ("blk,disk=1", "no-such-device"),
+        ("blk,size=700", "size-is-no-multiple-of-512"),
+        ("blk,size=1m,depth=128", "too-little-memory"),
+    ] {
+        let ended = machine(&[workload, "blk,items=10"]).args(disk(&image)).run();
+        ended.expect("exit", 0);
+        assert_eq!(record(&ended, workload)["outcome"], format!("unavailable:{why}"));
+        assert_eq!(value(&ended, "blk,items=10", "ops"), 10);
+    }
+    let _ = std::fs::remove_file(image);
+}
+
+#[test]
+fn writes_to_a_disk_that_refuses_them_fail_one_by_one() {
+    let Some(_) = any_guest() else { return };
+    let image = image(1 << 20);
+    let [flag, path] = disk(&image);
+    let workload = "blk,rw=write,items=20,depth=4";
+    let ended = machine(&[workload]).args([flag, format!("{path},ro")]).run();
+    ended.expect("exit", 0);
+    assert_eq!((value(&ended, workload, "ops"), value(&ended, workload, "failed")), (20, 20));
+    let _ = std::fs::remove_file(image);
+}
