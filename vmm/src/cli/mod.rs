@@ -3,10 +3,12 @@
 //! - [`run`]       `vmm [OPTIONS]`: one machine; a new flag is a field there, and, if it is a knob, a
 //!   name in [`crate::config::knobs`]
 //! - [`workload`]  `vmm workload NAME`
+//! - [`doctor`]    `vmm doctor`
 //! - [`file`]      `--config`: the same keys as TOML
 //! - [`help`]      the help, with each knob's evidence
 //! - [`usage`]     what is refused, in one line
 
+mod doctor;
 mod file;
 mod help;
 mod run;
@@ -22,6 +24,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Config;
+use crate::doctor as examination;
 use crate::report::Birth;
 use crate::run::session;
 use crate::status::{Failure, Status, say};
@@ -34,6 +37,8 @@ pub enum Command {
     Run(Box<Config>),
     /// Run a workload on this kernel: a text that [`abi::workload::Spec`] accepts.
     Workload(String),
+    /// Say what this host can do; as JSON.
+    Doctor(bool),
     /// Print this on stdout: help or version.
     Print(String),
 }
@@ -52,6 +57,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Sub {
     Workload(workload::Args),
+    Doctor(doctor::Args),
 }
 
 /// Does what the command line asks, and says in one line on stderr why not.
@@ -62,9 +68,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode 
             let status = native::run(&text, &mut std::io::stdout());
             status.map(Status::Guest).map_err(|error| Failure::new(Status::Usage, &error.to_string()))
         }
+        Command::Doctor(json) => {
+            let (text, status) = examination::run(json);
+            print(&text);
+            Ok(status)
+        }
         Command::Print(text) => {
-            // A reader that has closed the pipe has read enough.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            print(&text);
             Ok(Status::Guest(0))
         }
     });
@@ -75,6 +85,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode 
             failure.status.into()
         }
     }
+}
+
+fn print(text: &str) {
+    // A reader that has closed the pipe has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Reads a command line, the program's name first. Prints nothing, and opens nothing but the file of
@@ -111,6 +126,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
         Some(Sub::Workload(args)) => {
             run::none_given(&matches)?;
             Ok(Command::Workload(args.resolve()?))
+        }
+        Some(Sub::Doctor(args)) => {
+            run::none_given(&matches)?;
+            Ok(Command::Doctor(args.json))
         }
         None => match (cli.run.resolve(asked), &file) {
             (Ok(config), _) => Ok(Command::Run(Box::new(config))),

@@ -51,19 +51,33 @@ impl Error {
     pub fn doing(deed: impl Into<String>) -> impl FnOnce(errno::Error) -> Error {
         move |error| Error::Ioctl { deed: deed.into(), error }
     }
+
+    /// What would mend it, where that is known.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Error::Open(error) => open_remedy(error),
+            _ => None,
+        }
+    }
 }
 
 /// What is wrong, and what would mend it.
 fn open_words(error: &errno::Error) -> String {
+    let what = match error.errno() {
+        libc::ENOENT => "there is none",
+        libc::EACCES | libc::EPERM => "no permission",
+        libc::ENODEV | libc::ENXIO => "no driver behind it",
+        _ => return error.to_string(),
+    };
+    format!("{what}: {}", open_remedy(error).unwrap_or_default())
+}
+
+fn open_remedy(error: &errno::Error) -> Option<&'static str> {
     match error.errno() {
-        libc::ENOENT => {
-            "there is none: load kvm_intel or kvm_amd, and have virtualization enabled in the firmware".into()
-        }
-        libc::EACCES | libc::EPERM => {
-            "no permission: run as root, or join its group: usermod -aG kvm $USER".into()
-        }
-        libc::ENODEV | libc::ENXIO => "no driver behind it: load kvm_intel or kvm_amd".into(),
-        _ => error.to_string(),
+        libc::ENOENT => Some("load kvm_intel or kvm_amd, and have virtualization enabled in the firmware"),
+        libc::EACCES | libc::EPERM => Some("run as root, or join its group: usermod -aG kvm $USER"),
+        libc::ENODEV | libc::ENXIO => Some("load kvm_intel or kvm_amd"),
+        _ => None,
     }
 }
 

@@ -115,6 +115,11 @@ impl Trust<'_> {
     }
 }
 
+/// The names of the section `kernel`, and whether each moved for the canary.
+pub fn countable(canary: &Canary) -> impl Iterator<Item = (&'static str, bool)> {
+    ROWS.iter().map(|row| (row.name, canary.moves_vcpu(row.of) || canary.moves_vcpu(row.witness)))
+}
+
 /// The names whose counts are disjoint parts of all exits.
 pub fn exclusive() -> impl Iterator<Item = &'static str> {
     ROWS.iter().filter(|row| row.exclusive).map(|row| row.name)
