@@ -1,6 +1,6 @@
 //! Linux native asynchronous I/O (io_submit(2)): requests on one file, several under way, each with
-//! a buffer of its own. Every kernel has it, with the same cost per request: one call to start,
-//! at most one to wait.
+//! a buffer of its own. Every kernel has it. Requests start and end in batches: one call starts what
+//! was submitted since the last wait, one call collects all that has ended.
 
 use std::fs::File;
 use std::io;
@@ -49,6 +49,11 @@ pub struct Requests {
     file: File,
     size: usize,
     depth: usize,
+    /// Submitted, and not started yet.
+    waiting: Vec<Control>,
+    /// Collected, and not handed out yet.
+    ended: Vec<Event>,
+    /// Started, and not collected yet.
     under_way: usize,
 }
 
@@ -62,17 +67,19 @@ impl Requests {
         let mut context = 0;
         // SAFETY: the context's number is written to a live integer.
         checked(unsafe { libc::syscall(libc::SYS_io_setup, depth, &mut context as *mut libc::c_ulong) })?;
-        Ok(Requests { context: Context(context), buffers, file, size, depth, under_way: 0 })
+        let (waiting, ended) = (Vec::with_capacity(depth), Vec::with_capacity(depth));
+        Ok(Requests { context: Context(context), buffers, file, size, depth, waiting, ended, under_way: 0 })
     }
 
-    /// Starts a request on buffer `tag`; `false` where it can't be, as for a tag that is none.
+    /// Takes a request on buffer `tag`, to be started with others by the next wait; `false` where it
+    /// can't be, as for a tag that is none.
     pub fn submit(&mut self, tag: u32, offset: u64, write: bool) -> bool {
         let (Ok(offset), true) = (i64::try_from(offset), (tag as usize) < self.depth) else { return false };
-        if self.under_way == self.depth {
+        if self.under_way + self.waiting.len() + self.ended.len() == self.depth {
             return false;
         }
         let buffer = &mut self.buffers.as_mut_slice()[tag as usize * self.size..][..self.size];
-        let control = Control {
+        self.waiting.push(Control {
             data: tag.into(),
             opcode: if write { WRITE } else { READ },
             file: self.file.as_raw_fd() as u32,
@@ -80,41 +87,64 @@ impl Requests {
             bytes: self.size as u64,
             offset,
             ..Control::default()
-        };
-        let list = [&raw const control];
-        // SAFETY: the kernel copies the control block. The buffer lies in `buffers`, which outlives
-        // the context, and nobody else looks at it; two requests on one buffer only mix their bytes.
-        let started = unsafe { libc::syscall(libc::SYS_io_submit, self.context.0, 1, list.as_ptr()) };
-        self.under_way += usize::from(started == 1);
-        started == 1
+        });
+        true
     }
 
     /// Waits for the end of one: its tag, and whether all of it was transferred.
     pub fn complete(&mut self) -> Option<(u32, bool)> {
-        if self.under_way == 0 {
-            return None;
+        if self.ended.is_empty() {
+            self.start();
+            self.collect();
         }
-        let mut event = Event::default();
-        loop {
-            // SAFETY: room for one event, and no timeout.
-            let ended = unsafe {
+        let event = self.ended.pop()?;
+        Some((event.data as u32, event.result == self.size as i64))
+    }
+
+    /// Starts what waits. What the kernel refuses has ended, and not well.
+    fn start(&mut self) {
+        while !self.waiting.is_empty() {
+            let list: Vec<_> = self.waiting.iter().map(|control| &raw const *control).collect();
+            // SAFETY: the kernel copies the control blocks. Each buffer lies in `buffers`, which outlives
+            // the context, and nobody else looks at it; two requests on one buffer only mix their bytes.
+            let started =
+                unsafe { libc::syscall(libc::SYS_io_submit, self.context.0, list.len(), list.as_ptr()) };
+            let started = usize::try_from(started).unwrap_or(0).min(self.waiting.len());
+            self.under_way += started;
+            self.waiting.drain(..started);
+            if started == 0 {
+                let refused = self.waiting.remove(0);
+                self.ended.push(Event { data: refused.data, ..Event::default() });
+            }
+        }
+    }
+
+    /// Collects what has ended, at least one if any is under way.
+    fn collect(&mut self) {
+        while self.under_way > 0 && self.ended.is_empty() {
+            self.ended.resize(self.depth, Event::default());
+            // SAFETY: room for so many events, and no timeout.
+            let count = unsafe {
                 libc::syscall(
                     libc::SYS_io_getevents,
                     self.context.0,
                     1,
-                    1,
-                    &mut event as *mut Event,
+                    self.ended.len(),
+                    self.ended.as_mut_ptr(),
                     std::ptr::null::<libc::timespec>(),
                 )
             };
-            match checked(ended) {
-                Ok(1) => break,
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return None,
-                _ => {}
+            let count = checked(count);
+            let interrupted = count.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::Interrupted);
+            let count = count.map_or(0, |count| count as usize);
+            self.ended.truncate(count);
+            // Handed out from the end: the first to end comes first.
+            self.ended.reverse();
+            self.under_way -= count;
+            if count == 0 && !interrupted {
+                return;
             }
         }
-        self.under_way -= 1;
-        Some((event.data as u32, event.result == self.size as i64))
     }
 }
 
