@@ -4,11 +4,13 @@
 //! - [`trouble`]  why it can't be used, and what mends it
 //! - [`receive`]  frames from the tap straight into the guest's buffers, several if need be
 //! - [`send`]     frames from the guest's buffers straight into the tap
+//! - [`held`]     the interrupt that says so, held back for a moment
 //! - [`control`]  the control queue: queue pairs, offloads
 //! - [`split`]    … where the frames are another's
 //! - [`pair`]     one receive and one send queue, and the thread that serves them
 
 pub mod control;
+pub mod held;
 pub mod pair;
 pub mod receive;
 pub mod send;

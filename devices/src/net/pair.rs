@@ -1,5 +1,6 @@
 //! One receive and one send queue on a thread; the first pair has the control queue too.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use virtio_bindings::virtio_net::*;
 
 use super::HEADER;
 use super::control::{Control, Pairs};
+use super::held::Held;
 use super::receive::Receive;
 use super::send::Send;
 use super::tap::Tap;
@@ -28,11 +30,12 @@ pub struct Pair {
     pair: u16,
     acked: u64,
     receive: Option<Receive>,
+    held: Held,
 }
 
 impl Pair {
     pub fn new(tap: Arc<Tap>, pair: u16) -> Pair {
-        Pair { tap, pair, acked: 0, receive: None }
+        Pair { tap, pair, acked: 0, receive: None, held: Held::default() }
     }
 
     fn role(&self, index: u16) -> Role {
@@ -45,6 +48,48 @@ impl Pair {
             _ if index.is_multiple_of(2) => Role::Receive,
             _ => Role::Send,
         }
+    }
+
+    /// Sends what is there, then looks what has come in.
+    fn exchange(
+        &self,
+        receive: &mut Receive,
+        held: &mut Held,
+        file: &File,
+        queues: &mut [Queue],
+    ) -> Result<bool, RingError> {
+        let mut done = 0;
+        for queue in queues.iter_mut() {
+            match self.role(queue.resources.index) {
+                Role::Send => {
+                    let before = queue.resources.counters.bytes.get();
+                    let sent = queue.drain_quietly(&mut Send(file))?;
+                    held.add(sent, queue.resources.counters.bytes.get() - before);
+                    // A stream's acknowledgements are there by the time it is sent.
+                    receive.ready |= sent > 0;
+                    done += sent as usize;
+                }
+                Role::Control => {
+                    done +=
+                        queue.drain(&mut Control { pairs: self.tap.as_ref(), acked: self.acked })? as usize;
+                }
+                Role::Receive | Role::None => {}
+            }
+        }
+        for queue in queues.iter_mut() {
+            if let Role::Receive = self.role(queue.resources.index) {
+                let came = receive.serve(file, queue)?;
+                if came > 0 {
+                    held.answered();
+                }
+                done += came;
+            }
+        }
+        if held.due() {
+            let sends = |queue: &&mut Queue| matches!(self.role(queue.resources.index), Role::Send);
+            queues.iter_mut().filter(sends).for_each(Queue::settle);
+        }
+        Ok(done > 0)
     }
 }
 
@@ -80,20 +125,10 @@ impl Server for Pair {
             return Ok(false);
         };
         receive.ready |= woken;
-        let mut done = 0;
-        let result = queues.iter_mut().try_for_each(|queue| {
-            done += match self.role(queue.resources.index) {
-                Role::Receive => receive.serve(file, queue)?,
-                Role::Send => queue.drain(&mut Send(file))? as usize,
-                Role::Control => {
-                    queue.drain(&mut Control { pairs: self.tap.as_ref(), acked: self.acked })? as usize
-                }
-                Role::None => 0,
-            };
-            Ok(())
-        });
-        self.receive = Some(receive);
-        result.map(|()| done > 0)
+        let mut held = std::mem::take(&mut self.held);
+        let result = self.exchange(&mut receive, &mut held, file, queues);
+        (self.receive, self.held) = (Some(receive), held);
+        result
     }
 
     fn awaits_kick(&self, queue: u16) -> bool {
@@ -104,7 +139,11 @@ impl Server for Pair {
         }
     }
 
+    fn nap(&self) -> Option<i32> {
+        self.held.nap()
+    }
+
     fn end(&mut self, _: &mut [Queue]) {
-        self.receive = None;
+        (self.receive, self.held) = (None, Held::default());
     }
 }

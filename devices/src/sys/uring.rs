@@ -38,6 +38,7 @@ impl<T> Uring<T> {
     pub fn new(depth: u16, file: BorrowedFd<'_>) -> io::Result<Uring<T>> {
         let ring = IoUring::builder()
             .setup_coop_taskrun()
+            .setup_taskrun_flag()
             .build(depth.into())
             .or_else(|_| IoUring::new(depth.into()))?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
@@ -90,11 +91,14 @@ impl<T> Uring<T> {
         }
     }
 
-    /// Hands what was queued to the kernel: one system call, or none if nothing was.
+    /// Hands what was queued to the kernel, and lets it finish what has ended meanwhile: one system
+    /// call, or none if there is neither.
     pub fn submit(&mut self) -> io::Result<()> {
-        if self.ring.submission().is_empty() {
+        let queue = self.ring.submission();
+        if queue.is_empty() && !queue.taskrun() {
             return Ok(());
         }
+        drop(queue);
         match self.ring.submit() {
             // Busy: it stays queued until something has landed.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINTR | libc::EAGAIN)) => {

@@ -63,10 +63,16 @@ impl Queue {
     /// Serves what is there, at most one ring's worth, with one interrupt at the end.
     /// Returns how many chains were served.
     pub fn drain(&mut self, handler: &mut dyn ChainHandler) -> Result<u32, RingError> {
+        let result = self.drain_quietly(handler);
+        self.settle();
+        result
+    }
+
+    /// The same without the interrupt, which the caller owes.
+    pub fn drain_quietly(&mut self, handler: &mut dyn ChainHandler) -> Result<u32, RingError> {
         let Some(mut chain) = self.chain.take() else { return Ok(0) };
         let result = self.drain_into(&mut chain, handler);
         self.chain = Some(chain);
-        self.settle();
         result
     }
 

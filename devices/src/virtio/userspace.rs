@@ -10,7 +10,7 @@
 //!   listen: ask for kicks, look once more ── found ────────────────────────┤
 //!        │                                                                 │
 //!        ▼                                                                 │
-//!   sleep in epoll ── kick, or another fd of the device ───────────────────┘
+//!   sleep in epoll ── kick, another fd of the device, or an interrupt is due ┘
 //! ```
 //!
 //! All fds are edge-triggered: a kick costs no read, and the kick fd's own count is the number of
@@ -44,8 +44,8 @@ pub trait Server: Send {
         Ok(())
     }
 
-    /// Serves what is there, a bounded amount; `woken` if a watched descriptor reported. Returns
-    /// whether anything was done.
+    /// Serves what is there, a bounded amount; `woken` if a watched descriptor may have something: it
+    /// has reported, or is being polled. Returns whether anything was done.
     fn serve(&mut self, queues: &mut [Queue], woken: bool) -> Result<bool, RingError>;
 
     /// True if new buffers in this queue are work. False where they are only wanted later (a receive
@@ -53,6 +53,12 @@ pub trait Server: Send {
     fn awaits_kick(&self, queue: u16) -> bool {
         let _ = queue;
         true
+    }
+
+    /// The longest that the worker may sleep before it serves again, in milliseconds; `None`: until
+    /// there is work.
+    fn nap(&self) -> Option<i32> {
+        None
     }
 
     /// Stops; nothing may touch guest memory afterwards.
@@ -249,18 +255,17 @@ impl Worker {
     }
 
     fn circle(&self, server: &mut dyn Server, queues: &mut [Queue], epoll: &Epoll) -> io::Result<()> {
-        let watches = !server.watch().is_empty();
         // What came before the worker did has no edge left to report.
         let mut woken = true;
         while !self.stop.asked.load(Ordering::Acquire) {
             queues.iter_mut().for_each(|queue| queue.ring().hush());
-            match self.drain(server, queues, epoll, watches, woken) {
+            match self.drain(server, queues, woken) {
                 Ok(()) => {}
                 Err(error) => {
                     // Nothing is served until the driver resets the device.
                     fault(queues, &error);
                     while !self.stop.asked.load(Ordering::Acquire) {
-                        sleep(epoll, -1)?;
+                        sleep(epoll, FOREVER)?;
                     }
                     return Ok(());
                 }
@@ -269,20 +274,13 @@ impl Worker {
             for queue in queues.iter_mut() {
                 more |= server.awaits_kick(queue.resources.index) && queue.ring().listen();
             }
-            woken = !more && sleep(epoll, -1)?;
+            woken = !more && sleep(epoll, server.nap().unwrap_or(FOREVER))?;
         }
         Ok(())
     }
 
     /// Serves until nothing was found for as long as polling is asked.
-    fn drain(
-        &self,
-        server: &mut dyn Server,
-        queues: &mut [Queue],
-        epoll: &Epoll,
-        watches: bool,
-        mut woken: bool,
-    ) -> Result<(), RingError> {
+    fn drain(&self, server: &mut dyn Server, queues: &mut [Queue], mut woken: bool) -> Result<(), RingError> {
         let mut idle_since = None;
         while !self.stop.asked.load(Ordering::Acquire) {
             let found = server.serve(queues, woken)?;
@@ -303,7 +301,8 @@ impl Worker {
                 return Ok(());
             }
             std::hint::spin_loop();
-            woken = watches && sleep(epoll, 0).unwrap_or(false);
+            // A server's own look costs no more than a look at the descriptor.
+            woken = true;
         }
         Ok(())
     }
@@ -312,6 +311,8 @@ impl Worker {
 /// Tokens in epoll: what a wake-up means.
 const KICK: u64 = 0;
 const OTHER: u64 = 1;
+/// A timeout that never comes (epoll_wait(2)).
+const FOREVER: i32 = -1;
 
 /// Waits; true if something other than a kick was among the reasons.
 fn sleep(epoll: &Epoll, timeout_ms: i32) -> io::Result<bool> {
