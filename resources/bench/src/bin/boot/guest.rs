@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::sys;
+use bench::sys;
 
 /// What the guest prints when it has come to userspace.
 pub const READY: &str = "userspace";

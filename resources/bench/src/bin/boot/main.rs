@@ -2,25 +2,20 @@
 //! time, exits and memory side by side. `resources/bench/boot` runs it where KVM can run Linux.
 //!
 //! - [`guest`]     what runs as process 1 in the guest: this program itself
-//! - [`initramfs`] the archive that holds it
 //! - [`monitor`]   the command lines that are compared
-//! - [`counts`]    exits from KVM's debugfs and tracepoints, memory and CPU time from /proc
 //! - [`measure`]   one run of each kind
-//! - [`sys`]       a port write
 //! - [`table`]     medians, spread, ratios, targets
 
-mod counts;
 mod guest;
-mod initramfs;
 mod measure;
 mod monitor;
-mod sys;
 mod table;
 
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bench::initramfs;
 use measure::{Idle, Image, Traced};
 use monitor::Monitor;
 
@@ -71,7 +66,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
 
 fn run(plan: &Plan) -> io::Result<()> {
     let initrd = std::env::temp_dir().join("boot-initramfs");
-    std::fs::write(&initrd, initramfs::archive(&std::fs::read("/proc/self/exe")?))?;
+    std::fs::write(&initrd, initramfs::archive(&std::fs::read("/proc/self/exe")?, &[])?)?;
     let monitors = [Monitor::Vmm(plan.vmm.clone()), Monitor::QemuMicrovm];
 
     for image in &plan.images {

@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::counts::{self, Beside, Counts, Histogram};
+use bench::counts::{self, Beside, Counts, Histogram};
+
 use crate::guest;
 use crate::monitor::Monitor;
 
@@ -58,17 +59,17 @@ pub struct Traced {
 }
 
 const OTHERS: [(&str, &str, &str); 5] = [
-    ("ports", "kvm_pio", "port,rw"),
-    ("MMIO", "kvm_mmio", "type,gpa.hex"),
-    ("MSRs", "kvm_msr", "ecx.hex,write"),
-    ("CPUID leaves", "kvm_cpuid", "function.hex,index.hex"),
-    ("interrupts", "kvm_inj_virq", "vec"),
+    ("ports", "kvm/kvm_pio", "port,rw"),
+    ("MMIO", "kvm/kvm_mmio", "type,gpa.hex"),
+    ("MSRs", "kvm/kvm_msr", "ecx.hex,write"),
+    ("CPUID leaves", "kvm/kvm_cpuid", "function.hex,index.hex"),
+    ("interrupts", "kvm/kvm_inj_virq", "vec"),
 ];
 
 impl Traced {
     pub fn measure(monitor: &Monitor, image: &Image, initrd: &Path, serial: bool) -> io::Result<Traced> {
-        let reasons = Histogram::arm("kvm_exit", "exit_reason")?;
-        let userspace = Histogram::arm("kvm_userspace_exit", "reason")?;
+        let reasons = Histogram::arm("kvm/kvm_exit", "exit_reason")?;
+        let userspace = Histogram::arm("kvm/kvm_userspace_exit", "reason")?;
         let others: Vec<_> = OTHERS
             .iter()
             .filter_map(|(name, event, keys)| Some((*name, Histogram::arm(event, keys).ok()?)))
@@ -107,7 +108,7 @@ impl Idle {
         let pid = machine.0.id();
         // What a kernel still does by itself after boot is not idleness.
         thread::sleep(Duration::from_secs(5));
-        let userspace = Histogram::arm("kvm_userspace_exit", "reason")?;
+        let userspace = Histogram::arm("kvm/kvm_userspace_exit", "reason")?;
         let (exits, cpu) = (counts::kvm("exits")?, counts::cpu_ms(pid)?);
         thread::sleep(Idle::TIME);
         Ok(Idle {

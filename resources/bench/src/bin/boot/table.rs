@@ -2,30 +2,11 @@
 
 use std::time::Duration;
 
-use crate::counts::Counts;
+use bench::counts::Counts;
+use bench::table::{self, print, row};
+
 use crate::measure::{Idle, Image, Traced};
 use crate::monitor::Monitor;
-
-/// Rows as wide as their widest cell; the first column to the left, the others to the right.
-fn print(title: &str, rows: &[Vec<String>]) {
-    println!("\n{title}");
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = widths[column];
-            line += &if column == 0 { format!("  {cell:<width$}") } else { format!("  {cell:>width$}") };
-        }
-        println!("{}", line.trim_end());
-    }
-}
-
-fn row<const N: usize>(cells: [&dyn ToString; N]) -> Vec<String> {
-    cells.iter().map(|cell| cell.to_string()).collect()
-}
 
 pub fn times(image: &Image, monitors: &[Monitor], times: &[Vec<Duration>]) {
     let reference = times.last().map_or(f64::NAN, |last| median(last));
@@ -54,13 +35,7 @@ fn milliseconds(time: &Duration) -> f64 {
 
 /// In milliseconds.
 fn median(times: &[Duration]) -> f64 {
-    let mut sorted: Vec<f64> = times.iter().map(milliseconds).collect();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => sorted[n / 2],
-        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
-    }
+    table::median(&times.iter().map(milliseconds).collect::<Vec<_>>())
 }
 
 pub fn exits(image: &Image, serial: bool, monitors: &[Monitor], traced: &[Traced]) {
@@ -119,17 +94,4 @@ pub fn idle(monitors: &[Monitor], idle: &[Idle]) {
     }
     print(&format!("an idle guest, {} s", Idle::TIME.as_secs()), &rows);
     print("memory beside the guest's own", &memory);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians() {
-        let times = |list: &[u64]| list.iter().map(|ms| Duration::from_millis(*ms)).collect::<Vec<_>>();
-        assert_eq!(median(&times(&[3, 1, 2])), 2.0);
-        assert_eq!(median(&times(&[4, 1, 2, 3])), 2.5);
-        assert!(median(&[]).is_nan());
-    }
 }

@@ -24,9 +24,9 @@ pub struct Histogram {
 pub type Counts = BTreeMap<String, u64>;
 
 impl Histogram {
-    /// Counts `event` of the kvm group by `keys` (`port,rw`) from now on.
+    /// Counts `event` (`kvm/kvm_pio`) by `keys` (`port,rw`) from now on.
     pub fn arm(event: &str, keys: &str) -> io::Result<Histogram> {
-        let event = Path::new(TRACING).join("events/kvm").join(event);
+        let event = Path::new(TRACING).join("events").join(event);
         let trigger = format!("hist:keys={keys}:size=4096");
         fs::write(event.join("trigger"), &trigger)
             .map_err(|error| io::Error::new(error.kind(), format!("count {}: {error}", event.display())))?;
@@ -93,13 +93,33 @@ fn sum(smaps: &str, kernel: &str) -> Beside {
 
 /// CPU time of a process so far, all threads, in milliseconds.
 pub fn cpu_ms(pid: u32) -> io::Result<u64> {
+    Ok(cpu_ns(pid)? / 1_000_000)
+}
+
+/// The same in nanoseconds.
+pub fn cpu_ns(pid: u32) -> io::Result<u64> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         // Its first word is the time on a CPU in nanoseconds (Linux Documentation/scheduler/sched-stats.rst).
         let text = fs::read_to_string(task?.path().join("schedstat"))?;
         total += text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
     }
-    Ok(total / 1_000_000)
+    Ok(total)
+}
+
+/// CPU time in nanoseconds of the kernel's own threads called `name`.
+pub fn kernel_threads_ns(name: &str) -> io::Result<u64> {
+    let mut total = 0;
+    for process in fs::read_dir("/proc")? {
+        let path = process?.path();
+        // One that ends meanwhile has nothing to tell.
+        let called = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        let pid = path.file_name().and_then(|number| number.to_str()?.parse().ok());
+        if let (Some(pid), true) = (pid, called.trim() == name) {
+            total += cpu_ns(pid)?;
+        }
+    }
+    Ok(total)
 }
 
 #[cfg(test)]

@@ -1,0 +1,130 @@
+//! Process 1 of the guest: loads the modules of disk and network card, does one work after the other,
+//! and tells about it through the serial port, a byte at a time and past the kernel's driver, so that
+//! a mark costs one exit.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use abi::workload::Spec;
+use bench::{initramfs, sys};
+use vmm::sys::init::{load_module, mount};
+
+use crate::server::{self, Mode, PIECE, PORT};
+use crate::work::{self, Work};
+
+/// Bytes that no console line holds: a work begins, has ended.
+pub const BEGIN: u8 = 1;
+pub const END: u8 = 2;
+/// How long the host has, after each of them, to look at its counters.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Before a result's line.
+pub const RESULT: &str = "result ";
+/// Kernel parameters, which Linux hands to process 1 as environment variables.
+pub const WORKS: &str = "bench_works";
+pub const SECONDS: &str = "bench_seconds";
+/// Ends the machine: `vmm`'s exit port, and QEMU's isa-debug-exit put there.
+pub const EXIT_PORT: u16 = 0x500;
+/// The serial port's data register.
+const SERIAL: u16 = 0x3f8;
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+pub fn run() -> ! {
+    if let Err(error) = serve() {
+        say(&format!("failed: {error}\n"));
+    }
+    // Where it does not end, the host gives up waiting and says so.
+    let _ = sys::out8(EXIT_PORT, 0);
+    loop {
+        std::thread::park();
+    }
+}
+
+fn say(line: &str) {
+    line.bytes().for_each(mark);
+}
+
+fn mark(byte: u8) {
+    // Without the port there is nobody to tell.
+    let _ = sys::out8(SERIAL, byte);
+}
+
+fn parameter(name: &str) -> io::Result<String> {
+    std::env::var(name).map_err(|error| io::Error::other(format!("{name}: {error}")))
+}
+
+fn serve() -> io::Result<()> {
+    mount(c"/dev", c"devtmpfs").or_else(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) => Ok(()),
+        _ => Err(error),
+    })?;
+    let mut modules: Vec<PathBuf> = fs::read_dir(format!("/{}", initramfs::MODULES))?
+        .map(|e| Ok(e?.path()))
+        .collect::<io::Result<_>>()?;
+    modules.sort();
+    for path in modules {
+        load_module(&File::open(&path)?, path.extension().is_none_or(|end| end != "ko"))
+            .map_err(|error| io::Error::other(format!("load {}: {error}", path.display())))?;
+    }
+    let works = work::list(&parameter(WORKS)?).ok_or(io::ErrorKind::InvalidInput)?;
+    let seconds: u64 = parameter(SECONDS)?.parse().map_err(io::Error::other)?;
+    if works.iter().any(|work| !work.is_disk()) {
+        sys::address("eth0", ADDRESS)?;
+    }
+    // What a kernel still does by itself after boot is not the work's.
+    sleep(Duration::from_secs(1));
+    for work in works {
+        let (ops, ns) = perform(work, seconds)?;
+        sleep(PAUSE);
+        say(&format!("{RESULT}{} {ops} {ns}\n", work.word()));
+    }
+    Ok(())
+}
+
+/// Operations and nanoseconds, between the two marks.
+fn perform(work: Work, seconds: u64) -> io::Result<(u64, u64)> {
+    if let Some(requests) = work.requests() {
+        let text = format!("{requests},seconds={seconds}");
+        let spec = Spec::parse(&text).map_err(|refusal| io::Error::other(refusal.to_string()))?;
+        let mut result = (0, 0);
+        begin();
+        let status = vmm::workload::run(&spec, &mut |record| result = (record.ops, record.ns));
+        mark(END);
+        return if status == 0 { Ok(result) } else { Err(io::Error::other(text)) };
+    }
+    let mode = match work {
+        Work::RoundTrip => Mode::Echo,
+        Work::Out => Mode::Sink,
+        _ => Mode::Source,
+    };
+    let server = SocketAddr::from((server::ADDRESS, PORT));
+    let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(10))?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&[mode as u8])?;
+    let mut piece = vec![0; PIECE];
+    begin();
+    let (start, time) = (Instant::now(), Duration::from_secs(seconds));
+    let mut done = 0;
+    while start.elapsed() < time {
+        done += match mode {
+            Mode::Echo => {
+                stream.write_all(&[0])?;
+                stream.read_exact(&mut piece[..1])?;
+                1
+            }
+            Mode::Sink => stream.write(&piece)? as u64,
+            Mode::Source => stream.read(&mut piece)? as u64,
+        };
+    }
+    let ns = start.elapsed().as_nanos() as u64;
+    mark(END);
+    Ok((if mode == Mode::Echo { done } else { done / PIECE as u64 }, ns))
+}
+
+fn begin() {
+    mark(BEGIN);
+    sleep(PAUSE);
+}

@@ -1,0 +1,212 @@
+//! One machine, from its start to its end: what was counted while each work went on.
+
+use std::io::{self, Read};
+use std::process::Child;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bench::counts::{self, Counts, Histogram};
+
+use crate::guest::{BEGIN, END, RESULT, SECONDS, WORKS};
+use crate::monitor::{Parts, Setting};
+use crate::work::{self, Work};
+
+/// What one work has cost.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub work: Work,
+    pub ops: u64,
+    pub ns: u64,
+    pub exits: u64,
+    pub userspace: u64,
+    pub injected: u64,
+    /// Of the monitor's threads and of the kernel's on its behalf.
+    pub cpu_ns: u64,
+    pub traced: Option<Traced>,
+}
+
+/// What costs time to count.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// Exits by hardware reason.
+    pub reasons: Counts,
+    pub syscalls: u64,
+}
+
+/// A machine that takes this long, and its works, has wedged.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Counters at one time.
+struct Snapshot {
+    exits: u64,
+    userspace: u64,
+    injected: u64,
+    cpu_ns: u64,
+    reasons: Counts,
+    syscalls: u64,
+}
+
+/// Counters of this run.
+struct Meters {
+    pid: u32,
+    userspace: Histogram,
+    traced: Option<(Histogram, Histogram)>,
+}
+
+impl Meters {
+    fn arm(pid: u32, traced: bool) -> io::Result<Meters> {
+        let userspace = Histogram::arm("kvm/kvm_userspace_exit", "reason")?;
+        let both = || -> io::Result<_> {
+            let reasons = Histogram::arm("kvm/kvm_exit", "isa,exit_reason")?;
+            Ok((reasons, Histogram::arm("raw_syscalls/sys_enter", "common_pid")?))
+        };
+        Ok(Meters { pid, userspace, traced: if traced { Some(both()?) } else { None } })
+    }
+
+    fn read(&self) -> io::Result<Snapshot> {
+        let (reasons, syscalls) = match &self.traced {
+            Some((reasons, syscalls)) => (reasons.read()?, self.ours(&syscalls.read()?)),
+            None => (Counts::new(), 0),
+        };
+        Ok(Snapshot {
+            exits: counts::kvm("exits")?,
+            userspace: self.userspace.read()?.values().sum(),
+            injected: counts::kvm("irq_injections")?,
+            cpu_ns: counts::cpu_ns(self.pid)? + counts::kernel_threads_ns(&format!("vhost-{}", self.pid))?,
+            reasons,
+            syscalls,
+        })
+    }
+
+    /// System calls of the monitor's threads.
+    fn ours(&self, by_thread: &Counts) -> u64 {
+        let thread = |key: &str| key.rsplit([' ', '[', ']']).find_map(|word| word.parse::<u32>().ok());
+        let task = |id| std::path::Path::new(&format!("/proc/{}/task/{id}", self.pid)).exists();
+        by_thread.iter().filter(|(key, _)| thread(key).is_some_and(task)).map(|(_, hits)| hits).sum()
+    }
+}
+
+/// Runs `works` on one machine.
+pub fn run(
+    setting: &Setting,
+    parts: &Parts,
+    works: &[Work],
+    seconds: u64,
+    traced: bool,
+) -> io::Result<Vec<Sample>> {
+    let words: Vec<&str> = works.iter().map(|work| work.word()).collect();
+    let parameters = format!("{WORKS}={} {SECONDS}={seconds}", words.join(","));
+    let mut machine = Machine(setting.command(parts, &parameters).spawn()?);
+    let bytes = machine.listen()?;
+    let samples = follow(&machine, &bytes, traced);
+    samples.map_err(|error| io::Error::other(format!("{}: {error}{}", setting.name, machine.last_words())))
+}
+
+fn follow(machine: &Machine, bytes: &Receiver<u8>, traced: bool) -> io::Result<Vec<Sample>> {
+    let meters = Meters::arm(machine.0.id(), traced)?;
+    let began = Instant::now();
+    let (mut samples, mut line) = (Vec::new(), Vec::new());
+    let (mut before, mut after) = (None, None);
+    loop {
+        let left = LIMIT.saturating_sub(began.elapsed());
+        let byte = match bytes.recv_timeout(left) {
+            Ok(byte) => byte,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(samples),
+            Err(_) => return Err(io::Error::other("no word from the guest")),
+        };
+        match byte {
+            BEGIN => before = Some(meters.read()?),
+            END => after = Some(meters.read()?),
+            b'\n' => {
+                let text = String::from_utf8_lossy(&line).trim().to_string();
+                line.clear();
+                if let (Some((work, ops, ns)), Some(before), Some(after)) =
+                    (result(&text), before.take_if(|_| after.is_some()), after.take())
+                {
+                    samples.push(sample(work, ops, ns, &before, after, traced));
+                } else if text.contains("failed: ") || text.contains("panic") {
+                    return Err(io::Error::other(text));
+                }
+            }
+            byte => line.push(byte),
+        }
+    }
+}
+
+/// `result WORK OPS NS`.
+fn result(line: &str) -> Option<(Work, u64, u64)> {
+    let rest = &line[line.find(RESULT)? + RESULT.len()..];
+    let [work, ops, ns] = *rest.split(' ').collect::<Vec<_>>() else { return None };
+    Some((work::Work::parse(work)?, ops.parse().ok()?, ns.parse().ok()?))
+}
+
+fn sample(work: Work, ops: u64, ns: u64, before: &Snapshot, after: Snapshot, traced: bool) -> Sample {
+    let mut reasons = after.reasons;
+    for (key, hits) in &before.reasons {
+        if let Some(more) = reasons.get_mut(key) {
+            *more -= hits;
+        }
+    }
+    Sample {
+        work,
+        ops: ops.max(1),
+        ns: ns.max(1),
+        exits: after.exits - before.exits,
+        userspace: after.userspace - before.userspace,
+        injected: after.injected - before.injected,
+        cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns),
+        traced: traced.then_some(Traced { reasons, syscalls: after.syscalls - before.syscalls }),
+    }
+}
+
+/// Killed when dropped.
+struct Machine(Child);
+
+impl Machine {
+    /// The bytes of its console, as they come.
+    fn listen(&mut self) -> io::Result<Receiver<u8>> {
+        let output = self.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut output = output;
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                // Nobody listens any more where the run was given up.
+                for &byte in &bytes[..count] {
+                    let _ = sender.send(byte);
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// What it said on stderr, once it is at its end.
+    fn last_words(&mut self) -> String {
+        let _ = self.0.kill();
+        let mut said = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            let _ = stderr.read_to_string(&mut said);
+        }
+        if said.is_empty() { said } else { format!("; it said: {}", said.trim()) }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_found_behind_what_else_is_on_the_line() {
+        assert_eq!(result("\u{0}result out 12 345"), Some((Work::Out, 12, 345)));
+        assert_eq!(result("result out 12"), None);
+        assert_eq!(result("Run /init"), None);
+    }
+}

@@ -1,0 +1,132 @@
+//! The settings that are compared: a monitor and how it serves its devices, on the same kernel,
+//! initramfs, disk, tap and memory.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::guest::EXIT_PORT;
+use crate::server::TAP;
+use crate::work::Work;
+
+/// Who serves, and how.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub name: String,
+    pub kind: Kind,
+    /// The kernel's vhost serves the network card.
+    pub vhost: bool,
+    /// Further arguments of `vmm`.
+    pub knobs: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Vmm,
+    Microvm,
+    Q35,
+}
+
+/// What every machine of a run gets.
+#[derive(Debug)]
+pub struct Parts {
+    pub vmm: PathBuf,
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    pub disk: PathBuf,
+}
+
+/// Guest memory in MiB; one vCPU.
+const MEMORY: u32 = 256;
+
+/// The knobs that these loads gain most by: whoever serves a queue looks for work longer than the guest
+/// needs to find some, so that hardly a kick is an exit.
+pub const BEST: &str = "--busy-poll 20000";
+
+/// QEMU's as they come, and `vmm` as it comes and with its best knobs.
+pub fn all() -> Vec<Setting> {
+    let setting = |name: &str, kind, vhost, knobs: &str| Setting {
+        name: name.into(),
+        kind,
+        vhost,
+        knobs: knobs.split_whitespace().map(Into::into).collect(),
+    };
+    vec![
+        setting("vmm", Kind::Vmm, false, ""),
+        setting("vmm best", Kind::Vmm, false, BEST),
+        setting("vmm vhost", Kind::Vmm, true, ""),
+        setting("vmm vhost best", Kind::Vmm, true, BEST),
+        setting("microvm", Kind::Microvm, false, ""),
+        setting("microvm vhost", Kind::Microvm, true, ""),
+        setting("q35", Kind::Q35, false, ""),
+        setting("q35 vhost", Kind::Q35, true, ""),
+    ]
+}
+
+impl Setting {
+    /// `vmm` with knobs of the caller's.
+    pub fn with(knobs: &str) -> Setting {
+        let knobs: Vec<String> = knobs.split_whitespace().map(Into::into).collect();
+        Setting { name: knobs.join(" "), kind: Kind::Vmm, vhost: knobs.iter().any(|k| k == "--vhost"), knobs }
+    }
+
+    /// True if all of its knobs are the defaults.
+    pub fn plain(&self) -> bool {
+        self.knobs.is_empty()
+    }
+
+    /// What it makes a difference for.
+    pub fn works(&self, all: &[Work]) -> Vec<Work> {
+        all.iter().copied().filter(|work| !(self.vhost && work.is_disk())).collect()
+    }
+
+    /// The command that boots the machine; the guest's serial console is stdout.
+    pub fn command(&self, parts: &Parts, parameters: &str) -> Command {
+        let parameters = format!("console=ttyS0 quiet reboot=t panic=-1 {parameters}");
+        let mut command = match self.kind {
+            Kind::Vmm => self.vmm(parts),
+            Kind::Microvm | Kind::Q35 => self.qemu(&parts.disk),
+        };
+        let [kernel, initrd, cmdline] = match self.kind {
+            Kind::Vmm => ["--kernel", "--initrd", "--cmdline"],
+            Kind::Microvm | Kind::Q35 => ["-kernel", "-initrd", "-append"],
+        };
+        command.arg(kernel).arg(&parts.kernel).arg(initrd).arg(&parts.initrd).arg(cmdline).arg(parameters);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn vmm(&self, parts: &Parts) -> Command {
+        let mut command = Command::new(&parts.vmm);
+        command.arg("--memory").arg(format!("{MEMORY}M")).args(["--report", "none"]);
+        let engine = self.knobs.iter().find(|knob| knob.starts_with("engine="));
+        let engine = engine.map(|engine| format!(",{engine}")).unwrap_or_default();
+        command.arg("--disk").arg(format!("path={}{engine}", parts.disk.display()));
+        command.arg("--net").arg(format!("tap={TAP},vhost={}", if self.vhost { "on" } else { "off" }));
+        command.args(self.knobs.iter().filter(|knob| knob.starts_with('-') || !knob.contains('=')));
+        command
+    }
+
+    fn qemu(&self, disk: &Path) -> Command {
+        let mut command = Command::new("qemu-system-x86_64");
+        let (machine, bus) = if self.kind == Kind::Microvm { ("microvm", "device") } else { ("q35", "pci") };
+        command.args(["-M", machine, "-accel", "kvm", "-cpu", "host", "-smp", "1"]);
+        command.arg("-m").arg(MEMORY.to_string());
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ]);
+        command.arg("-device").arg(format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"));
+        command.arg("-drive").arg(format!("if=none,id=disk,format=raw,file={}", disk.display()));
+        command.arg("-device").arg(format!("virtio-blk-{bus},drive=disk"));
+        let vhost = if self.vhost { "on" } else { "off" };
+        command.arg("-netdev");
+        command.arg(format!("tap,id=net,ifname={TAP},script=no,downscript=no,vhost={vhost}"));
+        command.arg("-device").arg(format!("virtio-net-{bus},netdev=net"));
+        command
+    }
+}
