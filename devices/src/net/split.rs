@@ -9,6 +9,7 @@ use virtio_bindings::virtio_net::*;
 
 use super::control::{Control, Pairs};
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
+use crate::virtio::counters::ThreadCounts;
 use crate::virtio::queue::Queue;
 use crate::virtio::ring::RingError;
 use crate::virtio::userspace::{Group, Server, Tuning, Userspace};
@@ -57,6 +58,12 @@ impl QueueBackend for Split {
         let data = data.into_iter().filter(|queue| queue.index < control).collect();
         self.data.start(data, acked)?;
         self.control.start(mine, acked)
+    }
+
+    fn threads(&self) -> Vec<ThreadCounts> {
+        let mut threads = self.data.threads();
+        threads.extend(self.control.threads());
+        threads
     }
 
     fn stop(&mut self) -> Vec<QueueResources> {

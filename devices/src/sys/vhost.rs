@@ -5,17 +5,17 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::Memory;
 use super::window::host_address;
-use crate::virtio::ring::Layout;
+use crate::virtio::backend::QueueResources;
 
 const SET_OWNER: u32 = 0xaf01;
 const GET_FEATURES: u32 = 0x8008_af00;
 const SET_FEATURES: u32 = 0x4008_af00;
 const SET_MEM_TABLE: u32 = 0x4008_af03;
 const SET_VRING_NUM: u32 = 0x4008_af10;
+const GET_VRING_BASE: u32 = 0xc008_af12;
 const SET_VRING_ADDR: u32 = 0x4028_af11;
 const SET_VRING_BASE: u32 = 0x4008_af12;
 const SET_VRING_KICK: u32 = 0x4008_af20;
@@ -76,15 +76,9 @@ impl VhostNet {
         self.call(SET_MEM_TABLE, table.as_mut_ptr())
     }
 
-    /// A ring that starts at its first entry, its kick, and its interrupt if there is one.
-    pub fn set_ring(
-        &self,
-        index: u32,
-        layout: &Layout,
-        memory: &Memory,
-        kick: &EventFd,
-        call: Option<&EventFd>,
-    ) -> io::Result<()> {
+    /// A ring as it goes on, its kick, and its interrupt if there is one.
+    pub fn set_ring(&self, index: u32, queue: &QueueResources) -> io::Result<()> {
+        let QueueResources { layout, base, memory, kick, call, .. } = queue;
         let host = |address, len| {
             let host = host_address(memory, address, len).map(|host| host as u64);
             host.ok_or_else(|| io::Error::from_raw_os_error(libc::EFAULT))
@@ -99,9 +93,9 @@ impl VhostNet {
             log: 0,
         };
         self.set(SET_VRING_NUM, index, layout.size.into())?;
-        self.set(SET_VRING_BASE, index, 0)?;
+        self.set(SET_VRING_BASE, index, (*base).into())?;
         self.call(SET_VRING_ADDR, &mut addresses)?;
-        self.set(SET_VRING_CALL, index, call.map_or(-1, AsRawFd::as_raw_fd))?;
+        self.set(SET_VRING_CALL, index, call.event().map_or(-1, AsRawFd::as_raw_fd))?;
         self.set(SET_VRING_KICK, index, kick.as_raw_fd())
     }
 
@@ -113,6 +107,13 @@ impl VhostNet {
     /// Starts a ring on this tap; `None` stops it, and returns once nothing of it is in flight.
     pub fn set_backend(&self, index: u32, tap: Option<BorrowedFd<'_>>) -> io::Result<()> {
         self.set(NET_SET_BACKEND, index, tap.map_or(-1, |tap| tap.as_raw_fd()))
+    }
+
+    /// Where a ring that was stopped goes on.
+    pub fn base(&self, index: u32) -> io::Result<u16> {
+        let mut pair: Pair = [index as i32, 0];
+        self.call(GET_VRING_BASE, &mut pair)?;
+        Ok(pair[1] as u16)
     }
 
     fn set(&self, number: u32, index: u32, value: RawFd) -> io::Result<()> {

@@ -1,65 +1,94 @@
-//! virtio-net by `/dev/vhost-net`: one device for its one queue pair.
-//!
-//! There is no control queue: what it is for (several pairs, offloads at run time) is not offered.
+//! virtio-net by `/dev/vhost-net`: one device, and so one thread of the kernel, for each queue pair.
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::sync::Arc;
 
 use virtio_bindings::virtio_net::*;
 
-use crate::net::OFFLOADS;
+use super::worker::{self, Worker};
 use crate::net::control::Pairs;
+use crate::net::split::Split;
 use crate::net::tap::Tap;
+use crate::net::{Net, OFFLOADS, Options};
 use crate::sys::vhost::VhostNet;
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
+use crate::virtio::counters::ThreadCounts;
+use crate::virtio::userspace::Tuning;
 
-/// What the tap does, and vhost need not know of (virtio 1.2 §5.1.3).
+/// What the tap does, and vhost need not know of (virtio 1.2 §5.1.3). Not offloads at run time: who
+/// serves the control queue can't tell vhost.
 const OF_THE_TAP: u64 = OFFLOADS & !(1 << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
 /// What is in configuration space.
 const OF_THE_CARD: u64 = 1 << VIRTIO_NET_F_MAC | 1 << VIRTIO_NET_F_STATUS | 1 << VIRTIO_NET_F_MTU;
 
-/// Receive and send queue.
-const QUEUES: u16 = 2;
+/// A card called `name` on `tap`, served by the kernel.
+pub fn card(name: &str, tap: Tap, options: &Options, tuning: Tuning) -> io::Result<Net> {
+    let (pairs, mtu, tap) = (tap.pairs(), tap.mtu(), Arc::new(tap));
+    let backend = Box::new(Backend::open(name, tap.clone(), &tuning)?);
+    let backend: Box<dyn QueueBackend> =
+        if pairs == 1 { backend } else { Box::new(Split::new(name, backend, tap, tuning)) };
+    Ok(Net::new(name, pairs, mtu, options, backend))
+}
 
 /// The backend.
-pub struct Backend {
+struct Backend {
     name: String,
-    vhost: VhostNet,
+    /// By queue pair.
+    pairs: Vec<Pair>,
     features: u64,
-    tap: Tap,
-    busy_poll: Duration,
+    tap: Arc<Tap>,
+    busy_poll_us: u32,
     running: Vec<QueueResources>,
 }
 
+/// A queue pair, as the kernel has it.
+struct Pair {
+    vhost: VhostNet,
+    /// Its thread, where it was found.
+    worker: Option<Worker>,
+}
+
 impl Backend {
-    /// Opens vhost-net for a card called `name` on a tap with one queue pair.
-    pub fn open(name: &str, tap: Tap, busy_poll: Duration) -> io::Result<Backend> {
-        let vhost = VhostNet::open()?;
-        let features = vhost.features()?;
-        Ok(Backend { name: name.into(), vhost, features, tap, busy_poll, running: Vec::new() })
+    fn open(name: &str, tap: Arc<Tap>, tuning: &Tuning) -> io::Result<Backend> {
+        let pair = |_| {
+            let (vhost, worker) = worker::of(VhostNet::open)?;
+            if let Some(worker) = &worker {
+                (tuning.entered)(name, worker.id());
+            }
+            Ok(Pair { vhost, worker })
+        };
+        let pairs = (0..tap.pairs()).map(pair).collect::<io::Result<Vec<_>>>()?;
+        let features = pairs.first().map_or(Ok(0), |pair| pair.vhost.features())?;
+        let busy_poll_us = u32::try_from(tuning.busy_poll.as_micros()).unwrap_or(u32::MAX);
+        Ok(Backend { name: name.into(), pairs, features, tap, busy_poll_us, running: Vec::new() })
     }
 
-    /// The tap's MTU.
-    pub fn mtu(&self) -> Option<u16> {
-        self.tap.mtu()
+    /// The device that has a queue, and the queue's number there.
+    fn vhost(&self, queue: &QueueResources) -> Option<(&VhostNet, u32)> {
+        self.pairs.get(usize::from(queue.index / 2)).map(|pair| (&pair.vhost, u32::from(queue.index % 2)))
     }
 
     fn run(&self, queues: &[QueueResources], acked: u64) -> io::Result<()> {
         let Some(first) = queues.first() else { return Ok(()) };
         self.tap.set_offload(acked)?;
-        self.vhost.set_features(acked & self.features)?;
-        self.vhost.set_memory(&first.memory)?;
+        // The others carry frames once the driver says so, by its control queue.
+        self.tap.attach(1)?;
+        for Pair { vhost, .. } in &self.pairs {
+            vhost.set_features(acked & self.features)?;
+            vhost.set_memory(&first.memory)?;
+        }
         for queue in queues {
-            let index = queue.index.into();
-            self.vhost.set_ring(index, &queue.layout, &queue.memory, &queue.kick, queue.call.event())?;
-            if !self.busy_poll.is_zero() {
-                let us = u32::try_from(self.busy_poll.as_micros()).unwrap_or(u32::MAX);
-                self.vhost.set_busy_poll(index, us)?;
+            let Some((vhost, index)) = self.vhost(queue) else { continue };
+            vhost.set_ring(index, queue)?;
+            if self.busy_poll_us > 0 {
+                vhost.set_busy_poll(index, self.busy_poll_us)?;
             }
         }
-        let tap = self.tap.queue(0).map(AsFd::as_fd);
-        queues.iter().try_for_each(|queue| self.vhost.set_backend(queue.index.into(), tap))
+        queues.iter().try_for_each(|queue| {
+            let tap = self.tap.queue(queue.index / 2).map(AsFd::as_fd);
+            self.vhost(queue).map_or(Ok(()), |(vhost, index)| vhost.set_backend(index, tap))
+        })
     }
 }
 
@@ -72,19 +101,28 @@ impl QueueBackend for Backend {
         self.features | OF_THE_TAP | OF_THE_CARD
     }
 
-    fn start(&mut self, queues: Vec<QueueResources>, acked: u64) -> Result<(), BackendError> {
-        let (mine, _) = queues.into_iter().partition(|queue| queue.index < QUEUES);
-        self.running = mine;
+    fn start(&mut self, mut queues: Vec<QueueResources>, acked: u64) -> Result<(), BackendError> {
+        // A control queue that was not offered is nobody's.
+        queues.retain(|queue| self.vhost(queue).is_some());
+        self.running = queues;
         self.run(&self.running, acked)
             .map_err(|source| BackendError { deed: format!("start vhost-net for {}", self.name), source })
     }
 
     fn stop(&mut self) -> Vec<QueueResources> {
-        for queue in &self.running {
-            // It fails only where the index is unknown.
-            let _ = self.vhost.set_backend(queue.index.into(), None);
+        let mut queues = std::mem::take(&mut self.running);
+        for queue in &mut queues {
+            let Some((vhost, index)) = self.vhost(queue) else { continue };
+            // Both fail only where the index is unknown.
+            let _ = vhost.set_backend(index, None);
+            queue.base = vhost.base(index).unwrap_or(0);
         }
-        std::mem::take(&mut self.running)
+        queues
+    }
+
+    fn threads(&self) -> Vec<ThreadCounts> {
+        let workers = self.pairs.iter().filter_map(|pair| pair.worker.as_ref());
+        workers.map(Worker::counts).collect()
     }
 }
 

@@ -19,6 +19,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::rings::Rings;
 use super::session::{Address, Session, SessionError, hear};
+use crate::say::say;
 use crate::sys::socket::{self, Ready};
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
 
@@ -32,6 +33,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub struct OpenError {
     pub socket: std::path::PathBuf,
     pub source: SessionError,
+}
+
+impl OpenError {
+    /// Whether this user may not.
+    pub fn denied(&self) -> bool {
+        matches!(&self.source, SessionError::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// The backend.
@@ -231,7 +239,7 @@ impl Shared {
     }
 
     fn say(&self, what: std::fmt::Arguments<'_>) {
-        eprintln!("vmm: {}: {}: {what}", self.name, self.address.socket.display());
+        say(format_args!("{}: {}: {what}", self.name, self.address.socket.display()));
     }
 
     /// Watches the connection, and makes it anew.

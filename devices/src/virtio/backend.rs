@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::counters::Counters;
+use super::counters::{Counters, ThreadCounts};
 use super::fault::Fault;
 use super::interrupt::Line;
 use super::ring::Layout;
@@ -67,6 +67,11 @@ pub trait QueueBackend: Send {
 
     /// Serves `queues` (those that the driver enabled, by rising index) under the features `acked`.
     fn start(&mut self, queues: Vec<QueueResources>, acked: u64) -> Result<(), BackendError>;
+
+    /// The threads of this host that serve, each once; those of other processes are not ours to count.
+    fn threads(&self) -> Vec<ThreadCounts> {
+        Vec::new()
+    }
 
     /// Stops; when it returns, nothing touches guest memory any more, and a start with what it gives
     /// back goes on where it was. Without a start: nothing.

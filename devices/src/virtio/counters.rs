@@ -24,6 +24,21 @@ pub struct Counters {
     pub errors: Count,
 }
 
+/// What a thread that serves a device has cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadCounts {
+    /// As the host shows it.
+    pub name: String,
+    /// Time on a CPU; `None` where the host doesn't tell.
+    pub cpu_ns: Option<u64>,
+}
+
+/// Time on a CPU of the thread in this folder of /proc (Linux, sched-stats.rst: it comes first).
+pub fn cpu_ns(thread: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{thread}/schedstat")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
 /// A number with one writer.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);

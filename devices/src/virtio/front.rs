@@ -9,7 +9,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backend::{DataPath, QueueResources};
-use super::counters::{Counters, QueueCounts};
+use super::counters::{Counters, QueueCounts, ThreadCounts};
 use super::device::{Device, Kind};
 use super::fault::Fault;
 use super::interrupt::Line;
@@ -61,6 +61,7 @@ pub struct DeviceCounts {
     /// How often the driver was told to reset it.
     pub faults: u64,
     pub queues: Vec<QueueCounts>,
+    pub threads: Vec<ThreadCounts>,
     pub operations: Vec<OperationCounts>,
 }
 
@@ -282,6 +283,7 @@ impl Front {
             data_path: self.device.backend().data_path().label(),
             faults: self.fault.count(),
             queues: self.queues.iter().map(|queue| queue.counters.snapshot(&queue.kick)).collect(),
+            threads: self.device.backend().threads(),
             operations: self.device.operations(),
         }
     }

@@ -28,6 +28,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backend::{BackendError, DataPath, QueueBackend, QueueResources};
+use super::counters::{ThreadCounts, cpu_ns};
 use super::queue::{ChainHandler, Queue};
 use super::ring::RingError;
 
@@ -95,13 +96,16 @@ pub struct Group {
 pub struct Tuning {
     /// How long a worker polls before it sleeps.
     pub busy_poll: Duration,
-    /// Called by each worker thread with its device's name, before it serves: pins it.
-    pub entered: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Called for each thread before it serves: pins it.
+    pub entered: Entered,
 }
+
+/// Takes a device's name and the number of a thread that serves it; a worker calls it for itself, with 0.
+pub type Entered = Arc<dyn Fn(&str, i32) + Send + Sync>;
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { busy_poll: Duration::ZERO, entered: Arc::new(|_| ()) }
+        Tuning { busy_poll: Duration::ZERO, entered: Arc::new(|_, _| ()) }
     }
 }
 
@@ -112,11 +116,20 @@ pub struct Userspace {
     tuning: Tuning,
     idle: Vec<Group>,
     running: Vec<Running>,
+    /// Of all workers that have ended.
+    spent_ns: Option<u64>,
 }
 
 struct Running {
     stop: Arc<Stop>,
-    thread: JoinHandle<(Group, Vec<QueueResources>)>,
+    thread: JoinHandle<Ended>,
+}
+
+/// What a worker leaves.
+struct Ended {
+    group: Group,
+    queues: Vec<QueueResources>,
+    cpu_ns: Option<u64>,
 }
 
 /// Asks a worker to leave: it looks at the flag between batches, and the fd wakes it.
@@ -125,20 +138,32 @@ struct Stop {
     wake: EventFd,
 }
 
+/// As --pin takes it, and the host shows it.
+fn thread_name(device: &str) -> String {
+    device.replace('.', "")
+}
+
 /// Workers are shallow: a request is a few frames deep.
 const STACK: usize = 128 << 10;
 
 impl Userspace {
     /// A backend for the device called `name` that can do `features`, with a worker for each group.
     pub fn new(name: &str, features: u64, groups: Vec<Group>, tuning: Tuning) -> Userspace {
-        Userspace { name: name.into(), features, tuning, idle: groups, running: Vec::new() }
+        Userspace {
+            name: name.into(),
+            features,
+            tuning,
+            idle: groups,
+            running: Vec::new(),
+            spent_ns: Some(0),
+        }
     }
 
     fn spawn(&mut self, group: Group, queues: Vec<QueueResources>, acked: u64) -> io::Result<()> {
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: EventFd::new(EFD_NONBLOCK)? });
         let worker =
             Worker { name: self.name.clone(), tuning: self.tuning.clone(), stop: stop.clone(), acked };
-        let builder = Builder::new().name(self.name.replace('.', "")).stack_size(STACK);
+        let builder = Builder::new().name(thread_name(&self.name)).stack_size(STACK);
         let thread = builder.spawn(move || worker.run(group, queues))?;
         self.running.push(Running { stop, thread });
         Ok(())
@@ -170,6 +195,11 @@ impl QueueBackend for Userspace {
         Ok(())
     }
 
+    /// One row for all: they are alike, and have ended.
+    fn threads(&self) -> Vec<ThreadCounts> {
+        vec![ThreadCounts { name: thread_name(&self.name), cpu_ns: self.spent_ns }]
+    }
+
     fn stop(&mut self) -> Vec<QueueResources> {
         for running in &self.running {
             running.stop.asked.store(true, Ordering::Release);
@@ -179,9 +209,10 @@ impl QueueBackend for Userspace {
         let mut all = Vec::new();
         for running in self.running.drain(..) {
             // A worker that panicked has printed why; its queues stay dead until the machine ends.
-            if let Ok((group, queues)) = running.thread.join() {
+            if let Ok(Ended { group, queues, cpu_ns }) = running.thread.join() {
                 self.idle.push(group);
                 all.extend(queues);
+                self.spent_ns = self.spent_ns.zip(cpu_ns).map(|(all, one)| all + one);
             }
         }
         all
@@ -202,8 +233,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, mut group: Group, resources: Vec<QueueResources>) -> (Group, Vec<QueueResources>) {
-        (self.tuning.entered)(&self.name);
+    fn run(self, mut group: Group, resources: Vec<QueueResources>) -> Ended {
+        (self.tuning.entered)(&self.name, 0);
         let has = |bit: u32| self.acked & (1 << bit) != 0;
         let (indirect, event_idx) = (has(VIRTIO_RING_F_INDIRECT_DESC), has(VIRTIO_RING_F_EVENT_IDX));
         let (mut queues, mut broken) = (Vec::new(), Vec::new());
@@ -223,8 +254,8 @@ impl Worker {
             queue.resources.fault.raise(&error);
         }
         let resources = broken.into_iter().chain(queues.into_iter().map(Queue::into_resources));
-        let resources = resources.inspect(|r| r.counters.kicks.add(r.kick.read().unwrap_or(0))).collect();
-        (group, resources)
+        let queues = resources.inspect(|r| r.counters.kicks.add(r.kick.read().unwrap_or(0))).collect();
+        Ended { group, queues, cpu_ns: cpu_ns("thread-self") }
     }
 
     fn serve(&self, server: &mut dyn Server, queues: &mut [Queue]) -> io::Result<()> {

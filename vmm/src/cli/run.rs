@@ -9,8 +9,10 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::usage::Usage;
+use crate::config::disk::Medium;
 use crate::config::keys::KeyError;
 use crate::config::memory::{Pool, Size};
+use crate::config::net::Wire;
 use crate::config::pin::Pin;
 use crate::config::report::Request;
 use crate::config::{
@@ -109,14 +111,16 @@ struct Ram {
 #[command(next_help_heading = "Device knobs")]
 struct Devices {
     /// A raw image or block device as virtio disk: path=FILE[,ro][,direct][,engine=sync|uring]
-    /// [,queues=N][,serial=S]; may be repeated
+    /// [,queues=N][,serial=S], or one that another process serves: vhost-user=SOCKET[,queues=N]; may be
+    /// repeated
     #[arg(long, value_name = "KEYS")]
     disk: Vec<Disk>,
     /// A tap as virtio network card: tap=NAME or fd=N[:N…], [,mac=MAC][,queues=N][,offload=on|off]
-    /// [,vhost=on|off]; may be repeated
+    /// [,vhost=on|off], or a card whose frames another process carries: vhost-user=SOCKET[,…]; may be
+    /// repeated
     #[arg(long, value_name = "KEYS")]
     net: Vec<Net>,
-    /// The kernel's vhost serves what it can: network cards of one queue pair, no disks [default: off]
+    /// The kernel's vhost serves what it can: network cards over a tap, no disks [default: off]
     #[arg(long, value_name = "on|off", value_parser = word::switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     vhost: Option<bool>,
@@ -143,10 +147,16 @@ struct Devices {
 impl Devices {
     /// The names of their worker threads, as `--pin` takes them.
     fn workers(&self) -> Vec<String> {
-        let disks = (0..self.disk.len()).map(|i| format!("blk{i}"));
-        let by_kernel = |net: &Net| net.by_kernel(self.virtio().vhost);
-        let nets = self.net.iter().enumerate().filter(|(_, net)| !by_kernel(net));
+        let disks = self.disk.iter().enumerate().filter(|(_, disk)| matches!(disk.medium, Medium::Image(..)));
+        let nets = self.net.iter().enumerate().filter(|(_, net)| !matches!(net.wire, Wire::VhostUser(_)));
+        let disks = disks.map(|(i, _)| format!("blk{i}"));
         disks.chain(nets.map(|(i, _)| format!("net{i}"))).collect()
+    }
+
+    /// Whether another process serves one of them.
+    fn vhost_user(&self) -> bool {
+        self.disk.iter().any(|disk| matches!(disk.medium, Medium::VhostUser(_)))
+            || self.net.iter().any(|net| matches!(net.wire, Wire::VhostUser(_)))
     }
 
     fn virtio(&self) -> Virtio {
@@ -188,8 +198,9 @@ impl Args {
     /// What these flags mean together.
     pub fn resolve(self, asked: Vec<Asked>) -> Result<Config, Usage> {
         let Args { guest, cpus, memory, devices, output } = self;
-        if !devices.virtio().irqfd && devices.net.iter().any(|net| net.by_kernel(devices.virtio().vhost)) {
-            let why = KeyError::Whole("vhost raises its interrupts by irqfd alone");
+        let by_kernel = |net: &Net| net.by_kernel(devices.virtio().vhost);
+        if !devices.virtio().irqfd && (devices.vhost_user() || devices.net.iter().any(by_kernel)) {
+            let why = KeyError::Whole("vhost and vhost-user raise their interrupts by irqfd alone");
             return Err(Usage::flag("irqfd", Some("off".into()), why));
         }
         let tour = guest.kernel.is_none() && guest.workload.is_empty();
@@ -206,11 +217,13 @@ impl Args {
             protocol: guest.boot.unwrap_or_default(),
             workloads: if tour { stops() } else { guest.workload },
         };
+        let shared = devices.vhost_user();
         boot.check().map_err(|(flag, error)| Usage::flag(flag, None, error))?;
         Ok(Config {
             boot,
             vcpus,
             memory: Memory::new(size, backing, memory.prefault.unwrap_or(false))
+                .map(|memory| Memory { shared, ..memory })
                 .map_err(|error| Usage::flag("memory", Some(size.to_string()), error))?,
             pin: Pinning::new(cpus.pin, vcpus, &devices.workers())
                 .map_err(|error| Usage::flag("pin", None, error))?,

@@ -1,5 +1,6 @@
-//! `--disk`: a raw image or block device as a virtio disk.
+//! `--disk`: a raw image or block device as a virtio disk, or a disk that another process serves.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use devices::blk::Engine;
@@ -11,32 +12,49 @@ use super::word::choose;
 /// One disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    pub image: Options,
-    pub engine: Engine,
+    pub medium: Medium,
     pub queues: u16,
 }
 
-const KEYS: &[&str] = &["path", "ro", "direct", "engine", "queues", "serial"];
+/// What is behind it.
+#[derive(Clone, Debug)]
+pub enum Medium {
+    Image(Options, Engine),
+    /// A vhost-user backend that listens at this socket.
+    VhostUser(PathBuf),
+}
+
+const KEYS: &[&str] = &["path", "ro", "direct", "engine", "queues", "serial", "vhost-user"];
 
 impl FromStr for Disk {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Disk, KeyError> {
-        let mut disk = Disk { image: Options::default(), engine: Engine::Sync, queues: 1 };
-        for item in keys::items(text, KEYS)? {
+        let (mut image, mut engine, mut queues) = (Options::default(), Engine::Sync, 1);
+        let mut socket = None;
+        let items = keys::items(text, KEYS)?;
+        for item in &items {
             match item.key {
-                "path" => disk.image.path = item.text()?.into(),
-                "ro" => disk.image.read_only = item.switch()?,
-                "direct" => disk.image.direct = item.switch()?,
-                "engine" => disk.engine = item.parse(engine)?,
-                "queues" => disk.queues = item.parse(keys::queues)?,
-                _ => disk.image.serial = item.text()?.into(),
+                "path" => image.path = item.text()?.into(),
+                "ro" => image.read_only = item.switch()?,
+                "direct" => image.direct = item.switch()?,
+                "engine" => engine = item.parse(self::engine)?,
+                "queues" => queues = item.parse(keys::queues)?,
+                "vhost-user" => socket = Some(item.parse(keys::socket)?),
+                _ => image.serial = item.text()?.into(),
             }
         }
-        if disk.image.path.as_os_str().is_empty() {
-            return Err(KeyError::Whole("names no file; path=FILE"));
-        }
-        Ok(disk)
+        let medium = match socket {
+            Some(_) if items.iter().any(|item| !matches!(item.key, "vhost-user" | "queues")) => {
+                return Err(KeyError::Whole("beside vhost-user= only queues= is ours to say"));
+            }
+            Some(socket) => Medium::VhostUser(socket),
+            None if image.path.as_os_str().is_empty() => {
+                return Err(KeyError::Whole("names no file; path=FILE or vhost-user=SOCKET"));
+            }
+            None => Medium::Image(image, engine),
+        };
+        Ok(Disk { medium, queues })
     }
 }
 
@@ -51,15 +69,21 @@ mod tests {
     #[test]
     fn as_it_is_written() {
         let disk: Disk = "path=a=b,ro,direct=off,engine=uring,queues=4,serial=S1".parse().unwrap();
-        assert_eq!((disk.image.path.to_str(), disk.image.serial.as_str()), (Some("a=b"), "S1"));
-        assert!(disk.image.read_only && !disk.image.direct);
-        assert_eq!((disk.engine, disk.queues), (Engine::Uring, 4));
+        let Medium::Image(image, engine) = disk.medium else { panic!("no image") };
+        assert_eq!((image.path.to_str(), image.serial.as_str()), (Some("a=b"), "S1"));
+        assert!(image.read_only && !image.direct);
+        assert_eq!((engine, disk.queues), (Engine::Uring, 4));
+        let disk: Disk = "vhost-user=/run/a.sock,queues=2".parse().unwrap();
+        assert!(matches!(disk.medium, Medium::VhostUser(path) if path.ends_with("a.sock")));
     }
 
     #[test]
     fn what_is_no_disk() {
         let error = |text: &str| text.parse::<Disk>().unwrap_err().to_string();
-        assert_eq!(error("ro"), "names no file; path=FILE");
+        assert_eq!(error("ro"), "names no file; path=FILE or vhost-user=SOCKET");
+        assert_eq!(error("vhost-user=a,ro"), "beside vhost-user= only queues= is ours to say");
+        assert!(error("vhostuser=a").ends_with("did you mean vhost-user?"), "{}", error("vhostuser=a"));
+        assert!(error(&format!("vhost-user={}", "a".repeat(108))).contains("at most 107"));
         assert_eq!(error("path="), "path needs a value: path=…");
         assert_eq!(error("path=a,path=b"), "path is given twice");
         assert_eq!(error("path=a,queues=17"), "queues=17: not a number from 1 to 16");

@@ -1,5 +1,7 @@
 //! `key=value,…`: how a device is written on the command line.
 
+use std::path::PathBuf;
+
 use super::word::{UnknownWord, switch};
 
 /// One `key=value`, or a bare `key`, which switches something on.
@@ -61,6 +63,11 @@ impl<'a> Item<'a> {
     pub fn switch(&self) -> Result<bool, KeyError> {
         if self.value.is_none() { Ok(true) } else { self.parse(switch) }
     }
+}
+
+/// A Unix socket's path (unix(7): 108 bytes with the zero at its end).
+pub fn socket(text: &str) -> Result<PathBuf, &'static str> {
+    if text.len() < 108 { Ok(text.into()) } else { Err("the path of a socket has at most 107 bytes") }
 }
 
 /// A count of queues, 1 to 16.

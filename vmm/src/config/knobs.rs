@@ -87,7 +87,7 @@ impl Knob {
             Knob::Thp | Knob::Hugepages => &["memory.coverage", "memory.pages_2m", "memory.pages_1g"],
             Knob::Prefault => &["memory.got_bytes", "exits.kernel.page_fault"],
             Knob::Disk | Knob::Net => &["devices.name", "devices.data_path", "devices.queues.chains"],
-            Knob::Vhost => &["devices.data_path", "devices.queues.kicks"],
+            Knob::Vhost => &["devices.data_path", "devices.queues.kicks_seen", "devices.threads.cpu_us"],
             Knob::Transport => &["devices.transport", "devices.queues.interrupts"],
             Knob::EventIdx => &["devices.queues.kicks", "devices.queues.interrupts"],
             Knob::Ioeventfd => &["devices.queues.kicks", "devices.queues.kick_exits"],

@@ -13,6 +13,8 @@ pub struct Memory {
     pub size: u64,
     pub backing: Backing,
     pub prefault: bool,
+    /// Other processes get it, too: those that serve vhost-user devices.
+    pub shared: bool,
 }
 
 /// The pages behind guest memory.
@@ -116,7 +118,7 @@ impl Memory {
                 above: below.max(granule) + granule,
             });
         }
-        Ok(Memory { size: size.0, backing, prefault })
+        Ok(Memory { size: size.0, backing, prefault, shared: false })
     }
 }
 

@@ -1,6 +1,7 @@
-//! `--net`: a tap as a virtio network card.
+//! `--net`: a tap as a virtio network card, or a card whose frames another process carries.
 
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::keys::{self, KeyError};
@@ -26,16 +27,19 @@ pub enum Wire {
     Tap(String),
     /// Queues of a tap that were opened by whoever started us.
     Fds(Vec<RawFd>),
+    /// A vhost-user backend that listens at this socket.
+    VhostUser(PathBuf),
 }
 
 impl Net {
     /// Whether the kernel serves it, where `--vhost` is `usual`.
     pub fn by_kernel(&self, usual: bool) -> bool {
-        self.vhost.unwrap_or(usual && self.queues == 1)
+        let by_other = matches!(self.wire, Wire::VhostUser(_));
+        !by_other && self.vhost.unwrap_or(usual)
     }
 }
 
-const KEYS: &[&str] = &["tap", "fd", "mac", "queues", "offload", "vhost"];
+const KEYS: &[&str] = &["tap", "fd", "vhost-user", "mac", "queues", "offload", "vhost"];
 /// IFNAMSIZ without its zero.
 const NAME: usize = 15;
 
@@ -44,32 +48,36 @@ impl FromStr for Net {
 
     fn from_str(text: &str) -> Result<Net, KeyError> {
         let (mut tap, mut fds, mut mac, mut queues, mut offload) = (None, None, None, None, true);
-        let mut vhost = None;
+        let (mut vhost, mut socket) = (None, None);
         for item in keys::items(text, KEYS)? {
             match item.key {
                 "tap" => tap = Some(item.parse(name)?),
                 "fd" => fds = Some(item.parse(descriptors)?),
+                "vhost-user" => socket = Some(item.parse(keys::socket)?),
                 "mac" => mac = Some(item.parse(self::mac)?),
                 "queues" => queues = Some(item.parse(keys::queues)?),
                 "vhost" => vhost = Some(item.switch()?),
                 _ => offload = item.switch()?,
             }
         }
-        let (wire, queues) = match (tap, fds) {
-            (Some(name), None) => (Wire::Tap(name), queues.unwrap_or(1)),
-            (None, Some(fds)) => {
+        let (wire, queues) = match (tap, fds, socket) {
+            (Some(name), None, None) => (Wire::Tap(name), queues.unwrap_or(1)),
+            (None, None, Some(_)) if vhost == Some(true) => {
+                return Err(KeyError::Whole("either vhost-user= or vhost=on: one of them serves"));
+            }
+            (None, None, Some(socket)) => (Wire::VhostUser(socket), queues.unwrap_or(1)),
+            (None, Some(fds), None) => {
                 let count = fds.len() as u16;
                 if queues.is_some_and(|queues| queues != count) {
                     return Err(KeyError::Whole("one fd is needed for each queue pair: fd=3:4,queues=2"));
                 }
                 (Wire::Fds(fds), count)
             }
-            (Some(_), Some(_)) => return Err(KeyError::Whole("either tap= or fd=, not both")),
-            (None, None) => return Err(KeyError::Whole("names no interface; tap=NAME or fd=N")),
+            (None, None, None) => {
+                return Err(KeyError::Whole("names no interface; tap=NAME, fd=N or vhost-user=SOCKET"));
+            }
+            _ => return Err(KeyError::Whole("one of tap=, fd= and vhost-user=, not several")),
         };
-        if vhost == Some(true) && queues > 1 {
-            return Err(KeyError::Whole("vhost=on serves one queue pair; leave queues= out"));
-        }
         Ok(Net { wire, mac, queues, offload, vhost })
     }
 }
@@ -113,6 +121,15 @@ mod tests {
         let mac = Some([2, 0, 0, 0, 0, 0xaf]);
         assert_eq!(net, Net { wire: Wire::Tap("t0".into()), mac, queues: 2, offload: false, vhost: None });
         assert_eq!("fd=3:4".parse::<Net>().unwrap().queues, 2);
+        let net: Net = "vhost-user=/run/a.sock,queues=4".parse().unwrap();
+        assert_eq!((net.wire, net.queues), (Wire::VhostUser("/run/a.sock".into()), 4));
+    }
+
+    #[test]
+    fn who_serves_it() {
+        let by_kernel = |text: &str, usual| text.parse::<Net>().unwrap().by_kernel(usual);
+        assert!(by_kernel("tap=a,queues=2", true) && by_kernel("tap=a,vhost", false));
+        assert!(!by_kernel("tap=a,vhost=off", true) && !by_kernel("vhost-user=a", true));
     }
 
     #[test]
@@ -134,7 +151,9 @@ mod tests {
             "tap=a,mac=2:0:0:0:0:1",
             "tap=a,mac=+2:00:00:00:00:01",
             "tap=a,offload=maybe",
-            "tap=a,vhost,queues=2",
+            "vhost-user=",
+            "vhost-user=a,tap=b",
+            "vhost-user=a,vhost",
         ] {
             assert!(text.parse::<Net>().is_err(), "{text}");
         }

@@ -1,9 +1,10 @@
 //! What each device did, for the section `devices`.
 
-use devices::virtio::counters::QueueCounts;
+use devices::virtio::backend::DataPath;
+use devices::virtio::counters::{QueueCounts, ThreadCounts};
 use devices::virtio::front::{DeviceCounts, OperationCounts};
 
-use super::model::{Device, Operation, Queue};
+use super::model::{Device, Operation, Queue, Thread};
 use crate::config::{Config, Transport};
 
 /// A device's counts, and how the machine has attached it.
@@ -18,16 +19,20 @@ pub fn device(counts: &DeviceCounts, config: &Config) -> Device {
         },
         interrupts_by: if config.virtio.irqfd { "irqfd" } else { "ioctl" },
         faults: counts.faults,
-        queues: counts.queues.iter().map(|one| queue(one, counts.data_path == "userspace")).collect(),
+        queues: counts.queues.iter().map(|one| queue(one, counts.data_path)).collect(),
+        threads: counts.threads.iter().map(thread).collect(),
         operations: counts.operations.iter().map(operation).collect(),
     }
 }
 
-/// `ours`: a thread of this process has served it.
-fn queue(counts: &QueueCounts, ours: bool) -> Queue {
+fn queue(counts: &QueueCounts, data_path: &str) -> Queue {
+    // A thread of this process has served it.
+    let ours = data_path == DataPath::Userspace.label();
     let seen = |count| ours.then_some(count);
     Queue {
-        kicks: counts.kicks,
+        // The kernel leaves the fd's count alone; another process reads it.
+        kicks: (data_path != DataPath::VhostUser.label()).then_some(counts.kicks),
+        kicks_seen: if ours { counts.kicks } else { counts.kick_exits },
         kick_exits: counts.kick_exits,
         chains: seen(counts.chains),
         bytes: seen(counts.bytes),
@@ -36,6 +41,10 @@ fn queue(counts: &QueueCounts, ours: bool) -> Queue {
         polls_found: seen(counts.polls_found),
         errors: seen(counts.errors),
     }
+}
+
+fn thread(counts: &ThreadCounts) -> Thread {
+    Thread { name: counts.name.clone(), cpu_us: counts.cpu_ns.map(|ns| ns / 1000) }
 }
 
 fn operation(counts: &OperationCounts) -> Operation {

@@ -70,7 +70,8 @@ pub fn memory(asked: &Memory) -> String {
         Backing::Huge1G => "1 GiB pages of the pool",
     };
     let prefault = if asked.prefault { ", prefaulted" } else { "" };
-    format!("{} in {backing}{prefault}", size(asked.size))
+    let shared = if asked.shared { ", shared for vhost-user" } else { "" };
+    format!("{} in {backing}{prefault}{shared}", size(asked.size))
 }
 
 fn pins(usages: &[(u8, Usage)], workers: &[(String, Vec<usize>)], config: &Config) -> String {

@@ -198,14 +198,20 @@ pub struct Device {
     /// How often its driver broke the rules so that it had to be reset.
     pub faults: u64,
     pub queues: Vec<Queue>,
+    /// The host's threads that served it; not those of other processes.
+    pub threads: Vec<Thread>,
     pub operations: Vec<Operation>,
 }
 
 /// A queue of a device, as the thread of ours that served it has counted; `null` where another did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Queue {
-    /// Notifications, as their event fd has counted them, whoever serves the queue.
-    pub kicks: u64,
+    /// Notifications, as their event fd has counted them; `null` with vhost-user, whose peer takes them
+    /// out of it.
+    pub kicks: Option<u64>,
+    /// Those that came to this process: all of them to a worker of its own; to another's data path none
+    /// but `kick_exits`.
+    pub kicks_seen: u64,
     /// Kicks that were exits to userspace.
     pub kick_exits: u64,
     /// Requests or frames; several buffers of one frame count each.
@@ -217,6 +223,13 @@ pub struct Queue {
     pub polls: Option<u64>,
     pub polls_found: Option<u64>,
     pub errors: Option<u64>,
+}
+
+/// A thread that served a device: a worker of this process, or the kernel's.
+#[derive(Clone, Debug, Serialize)]
+pub struct Thread {
+    pub name: String,
+    pub cpu_us: Option<u64>,
 }
 
 /// One kind of operation of a device.

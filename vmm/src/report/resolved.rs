@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use devices::blk::Engine;
 
+use crate::config::disk::Medium;
 use crate::config::net::Wire;
 use crate::config::{Backing, Config, Console, Disk, Idle, Net, Protocol, Pv, Transport};
 
@@ -31,6 +32,7 @@ pub fn config(config: &Config) -> Value {
             Backing::Huge1G => "1G",
         },
         "prefault": config.memory.prefault,
+        "shared_memory": config.memory.shared,
         "pin": pins.collect::<Vec<_>>(),
         "halt_poll_ns": config.halt_poll_ns,
         "idle": match config.idle {
@@ -60,24 +62,28 @@ pub fn config(config: &Config) -> Value {
 }
 
 fn disk(disk: &Disk) -> Value {
-    json!({
-        "path": disk.image.path,
-        "read_only": disk.image.read_only,
-        "direct": disk.image.direct,
-        "engine": match disk.engine {
-            Engine::Sync => "sync",
-            Engine::Uring => "uring",
-        },
-        "queues": disk.queues,
-    })
+    match &disk.medium {
+        Medium::Image(image, engine) => json!({
+            "path": image.path,
+            "read_only": image.read_only,
+            "direct": image.direct,
+            "engine": match engine {
+                Engine::Sync => "sync",
+                Engine::Uring => "uring",
+            },
+            "queues": disk.queues,
+        }),
+        Medium::VhostUser(socket) => json!({ "vhost_user": socket, "queues": disk.queues }),
+    }
 }
 
 fn net(net: &Net) -> Value {
-    let (tap, fds) = match &net.wire {
-        Wire::Tap(name) => (Some(name), None),
-        Wire::Fds(fds) => (None, Some(fds)),
+    let (tap, fds, socket) = match &net.wire {
+        Wire::Tap(name) => (Some(name), None, None),
+        Wire::Fds(fds) => (None, Some(fds), None),
+        Wire::VhostUser(socket) => (None, None, Some(socket)),
     };
-    json!({ "tap": tap, "fds": fds, "mac": net.mac, "queues": net.queues, "offload": net.offload, "vhost": net.vhost })
+    json!({ "tap": tap, "fds": fds, "vhost_user": socket, "mac": net.mac, "queues": net.queues, "offload": net.offload, "vhost": net.vhost })
 }
 
 /// `null`: KVM's own choice.

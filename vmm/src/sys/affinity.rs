@@ -7,10 +7,15 @@ use super::checked;
 
 /// The CPUs of the calling thread, in ascending order.
 pub fn allowed() -> Vec<usize> {
+    allowed_of(0)
+}
+
+/// The CPUs of a thread, by its number in this system (0: the calling one); none if it has ended.
+pub fn allowed_of(thread: libc::pid_t) -> Vec<usize> {
     // SAFETY: a set of bits, for which all zeroes is a value.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
     // SAFETY: the set is live and its size is given.
-    unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) };
+    unsafe { libc::sched_getaffinity(thread, size_of_val(&set), &mut set) };
     // SAFETY: the index lies inside the set.
     (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
 }

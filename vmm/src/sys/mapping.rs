@@ -1,32 +1,56 @@
-//! Anonymous memory at an address of a wanted shape, between two guard pages.
+//! Memory at an address of a wanted shape, between two guard pages: this process's alone, or in a file
+//! without a name that other processes may map, too.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
 
-use vm_memory::MmapRegion;
-use vm_memory::mmap::MmapRegionError;
+use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
+use vm_memory::{FileOffset, MmapRegion};
 
 use super::checked;
 
 const PAGE: usize = 4096;
 const ACCESS: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
 
-/// Private anonymous memory that a guard page on either side keeps apart from everything else.
+/// Memory that a guard page on either side keeps apart from everything else.
 /// Given back when dropped, unless it has become a [`MmapRegion`].
 pub struct Mapping {
     addr: *mut libc::c_void,
     len: usize,
     flags: libc::c_int,
+    /// Where others find it.
+    file: Option<File>,
 }
 
 impl Mapping {
-    /// `len` bytes, whose address is congruent to `like` modulo `align` (a power of two), so that pages
+    /// `len` private, anonymous bytes, whose address is congruent to `like` modulo `align` (a power of two), so that pages
     /// of up to that size can back both at once. `pool`: from the pool of huge pages of `align` bytes,
     /// where `len` and `like` are multiples of it.
     ///
     /// Memory is accounted for here (no MAP_NORESERVE): what a pool doesn't have is an error now and
     /// not a SIGBUS later.
     pub fn new(len: usize, like: u64, align: usize, pool: bool) -> io::Result<Mapping> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let flags =
+            if pool { flags | libc::MAP_HUGETLB | log2(align) << libc::MAP_HUGE_SHIFT } else { flags };
+        Mapping::map(len, like, align, flags, None)
+    }
+
+    /// The same in a file (memfd_create(2)), for other processes to map, too.
+    pub fn shared(len: usize, like: u64, align: usize, pool: bool) -> io::Result<Mapping> {
+        let file = memory_file(len, pool.then_some(align))?;
+        Mapping::map(len, like, align, libc::MAP_SHARED, Some(file))
+    }
+
+    fn map(
+        len: usize,
+        like: u64,
+        align: usize,
+        flags: libc::c_int,
+        file: Option<File>,
+    ) -> io::Result<Mapping> {
         let wanted = |n: usize| n.checked_add(align)?.checked_add(2 * PAGE);
         let room = wanted(len).ok_or(io::ErrorKind::OutOfMemory)?;
         let quiet = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -39,12 +63,11 @@ impl Mapping {
         let first = start as usize + PAGE;
         let skip = (like as usize).wrapping_sub(first) & (align - 1);
         let before = PAGE + skip;
-        let flags =
-            if pool { quiet | libc::MAP_HUGETLB | log2(align) << libc::MAP_HUGE_SHIFT } else { quiet };
+        let fd = file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         // SAFETY: before + len + PAGE <= room, so the new mapping replaces a part of the one just made.
         let (start, addr) = unsafe {
             let addr = start.cast::<u8>().add(before).cast();
-            let mapped = libc::mmap(addr, len, ACCESS, flags | libc::MAP_FIXED, -1, 0);
+            let mapped = libc::mmap(addr, len, ACCESS, flags | libc::MAP_FIXED, fd, 0);
             if mapped == libc::MAP_FAILED {
                 let error = io::Error::last_os_error();
                 libc::munmap(start, room);
@@ -58,7 +81,7 @@ impl Mapping {
             let end = addr.cast::<u8>().add(len + PAGE).cast();
             libc::munmap(end, room - before - len - PAGE);
         }
-        Ok(Mapping { addr, len, flags })
+        Ok(Mapping { addr, len, flags, file })
     }
 
     pub fn addr(&self) -> usize {
@@ -84,12 +107,33 @@ impl Mapping {
     }
 
     /// Guest memory. It stays mapped until the process ends: copies of the region may live as long.
-    pub fn into_region(self) -> Result<MmapRegion, MmapRegionError> {
+    pub fn into_region(mut self) -> Result<MmapRegion, MmapRegionError> {
+        let region = MmapRegionBuilder::new(self.len).with_mmap_prot(ACCESS).with_mmap_flags(self.flags);
+        let region = match self.file.take() {
+            Some(file) => region.with_file_offset(FileOffset::new(file, 0)),
+            None => region,
+        };
         // SAFETY: the memory is mapped with this access and these flags, and never unmapped from here on.
-        let region = unsafe { MmapRegion::build_raw(self.addr.cast(), self.len, ACCESS, self.flags) };
+        let region = unsafe { region.with_raw_mmap_pointer(self.addr.cast()) }.build();
         std::mem::forget(self);
         region
     }
+}
+
+/// `len` bytes of memory as a file without a name; `pool`: in huge pages of that size. Whoever gets it can
+/// write to it, but not take a byte of it away: that would be a SIGBUS for the guest and for us.
+fn memory_file(len: usize, pool: Option<usize>) -> io::Result<File> {
+    let huge = pool.map_or(0, |size| libc::MFD_HUGETLB | (log2(size) as u32) << libc::MFD_HUGE_SHIFT);
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | huge;
+    // SAFETY: a name that ends in zero; no other memory is involved.
+    let fd = checked(unsafe { libc::memfd_create(c"guest".as_ptr(), flags) }.into())?;
+    // SAFETY: it was made for us by the call above.
+    let file = unsafe { File::from_raw_fd(fd as i32) };
+    file.set_len(len as u64)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: no memory is involved.
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into())?;
+    Ok(file)
 }
 
 // SAFETY: the memory belongs to the mapping, whichever thread has it, and sharing it gives no access
@@ -136,6 +180,23 @@ mod tests {
             {
                 assert!(maps.contains(&guard), "no {guard} in\n{maps}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_shared_is_in_a_file_that_nobody_can_shorten() {
+        use std::os::unix::fs::FileExt;
+
+        let mut mapping = Mapping::shared(3 * PAGE, 0x1000, 2 << 20, false).unwrap();
+        assert_eq!(mapping.addr() % (2 << 20), 0x1000);
+        mapping.as_mut_slice()[PAGE] = 7;
+        let region = mapping.into_region().unwrap();
+        let file = region.file_offset().unwrap();
+        let mut byte = [0];
+        file.file().read_exact_at(&mut byte, file.start() + PAGE as u64).unwrap();
+        assert_eq!(byte, [7]);
+        for len in [0, 4 * PAGE as u64] {
+            assert_eq!(file.file().set_len(len).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         }
     }
 

@@ -16,6 +16,9 @@ use devices::net::tap::{Tap, TapError};
 use devices::net::{self, Net};
 use devices::pci::bus::{AttachError, PciBus};
 use devices::vhost;
+use devices::vhost_user;
+use devices::vhost_user::frontend::OpenError;
+use devices::vhost_user::session::Address;
 use devices::virtio::device::Device;
 use devices::virtio::front::{DeviceCounts, Front};
 use devices::virtio::interrupt::Interrupt;
@@ -25,6 +28,7 @@ use devices::virtio::userspace::Tuning;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::config::disk::Medium;
 use crate::config::net::Wire;
 use crate::config::{Config, Disk, Transport, Virtio};
 use crate::kvm::doorbell::Doorbells;
@@ -39,6 +43,8 @@ pub enum Error {
     Image(#[from] ImageError),
     #[error(transparent)]
     Tap(#[from] TapError),
+    #[error(transparent)]
+    Socket(#[from] OpenError),
     #[error("attach {name}: {source}")]
     Attach { name: String, source: io::Error },
     #[error("open /dev/vhost-net: {0}; it needs the module vhost_net: modprobe vhost_net")]
@@ -60,8 +66,9 @@ impl Fatal for Error {
         match self {
             Error::Image(error) if error.denied() => Status::Permission,
             Error::Tap(error) if error.denied() => Status::Permission,
+            Error::Socket(error) if error.denied() => Status::Permission,
             Error::Vhost(error) if error.kind() == io::ErrorKind::PermissionDenied => Status::Permission,
-            Error::Image(_) | Error::Tap(_) | Error::Vhost(_) => Status::Device,
+            Error::Image(_) | Error::Tap(_) | Error::Vhost(_) | Error::Socket(_) => Status::Device,
             Error::Many(_) | Error::Slot(_) => Status::Usage,
             Error::Kvm(error) => error.status(),
             _ => Status::Resource,
@@ -88,23 +95,37 @@ impl Opened {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         let workers = Workers::default();
         let tuning = tuning(config, workers.clone());
-        for (index, Disk { image, engine, queues }) in config.disks.iter().enumerate() {
-            let image = Image::open(image)?;
-            let disk = Blk::new(&format!("blk.{index}"), image, *engine, *queues, tuning.clone())?;
-            devices.push(Box::new(disk));
+        for (index, Disk { medium, queues }) in config.disks.iter().enumerate() {
+            let name = format!("blk.{index}");
+            devices.push(match medium {
+                Medium::Image(image, engine) => {
+                    Box::new(Blk::new(&name, Image::open(image)?, *engine, *queues, tuning.clone())?)
+                }
+                Medium::VhostUser(socket) => {
+                    Box::new(vhost_user::blk::Disk::open(&name, Address::new(socket), *queues)?)
+                }
+            });
         }
         for (index, card) in config.nets.iter().enumerate() {
+            let name = format!("net.{index}");
+            let options = |wire: &str| net::Options {
+                mac: card.mac.unwrap_or_else(|| net::mac_for(wire)),
+                offload: card.offload,
+            };
             let tap = match &card.wire {
                 Wire::Tap(name) => Tap::open(name, card.queues)?,
                 Wire::Fds(fds) => Tap::inherit(fds)?,
+                Wire::VhostUser(socket) => {
+                    let options = options(&socket.to_string_lossy());
+                    let address = Address::new(socket);
+                    let card = vhost_user::net::card(&name, address, card.queues, &options, tuning.clone())?;
+                    devices.push(Box::new(card));
+                    continue;
+                }
             };
-            let mac = card.mac.unwrap_or_else(|| net::mac_for(tap.name()));
-            let options = net::Options { mac, offload: card.offload };
-            let name = format!("net.{index}");
+            let options = options(tap.name());
             let net = if card.by_kernel(config.virtio.vhost) {
-                let backend =
-                    vhost::net::Backend::open(&name, tap, config.virtio.busy_poll).map_err(Error::Vhost)?;
-                Net::new(&name, 1, backend.mtu(), &options, Box::new(backend))
+                vhost::net::card(&name, tap, &options, tuning.clone()).map_err(Error::Vhost)?
             } else {
                 Net::userspace(&name, tap, &options, tuning.clone())
             };
@@ -244,14 +265,14 @@ impl Attached {
 /// where that one is pinned.
 fn tuning(config: &Config, workers: Workers) -> Tuning {
     let (pins, everywhere) = (config.pin.workers.clone(), affinity::allowed());
-    let entered = move |device: &str| {
+    let entered = move |device: &str, thread: i32| {
         let worker = device.replace('.', "");
         let pinned = pins.iter().find(|(name, _)| *name == worker).map(|(_, cpu)| usize::from(*cpu));
         let cpus = pinned.map_or_else(|| everywhere.clone(), |cpu| vec![cpu]);
-        if let Err(error) = affinity::allow(0, &cpus) {
+        if let Err(error) = affinity::allow(thread, &cpus) {
             say(format_args!("keep {worker} on host CPUs {cpus:?}: {error}"));
         }
-        lock(&workers).push((worker, affinity::allowed()));
+        lock(&workers).push((worker, affinity::allowed_of(thread)));
     };
     Tuning { busy_poll: config.virtio.busy_poll, entered: Arc::new(entered) }
 }

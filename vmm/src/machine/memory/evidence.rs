@@ -47,8 +47,8 @@ fn weigh(asked: Memory, regions: &[Range<u64>], vmas: &[Vma]) -> MemoryEvidence 
     let inside = |vma: &&Vma| regions.iter().any(|r| r.start <= vma.range.start && vma.range.end <= r.end);
     let (guest, own): (Vec<&Vma>, Vec<&Vma>) = vmas.iter().partition(inside);
     let as_asked = |vma: &Vma| match asked.backing {
-        Backing::Small => vma.rss.saturating_sub(vma.anon_huge),
-        Backing::Thp => vma.anon_huge,
+        Backing::Small => vma.rss.saturating_sub(vma.anon_huge + vma.shmem_huge),
+        Backing::Thp => vma.anon_huge + vma.shmem_huge,
         Backing::Huge2M | Backing::Huge1G if vma.page == asked.backing.page_size() => vma.hugetlb,
         Backing::Huge2M | Backing::Huge1G => 0,
     };
@@ -77,7 +77,7 @@ mod tests {
         };
         let own = Vma { range: 0x8000..0x9000, rss: 50, anonymous: 20, ..Vma::default() };
         let coverage = |backing| {
-            let asked = Memory { size: 0x4000, backing, prefault: false };
+            let asked = Memory { size: 0x4000, backing, prefault: false, shared: false };
             let evidence = weigh(asked, std::slice::from_ref(&guest.range), &[guest.clone(), own.clone()]);
             assert_eq!((evidence.got_bytes, evidence.vmm_private_bytes), (400, 20));
             assert_eq!(evidence.vmm_resident_bytes, 50);

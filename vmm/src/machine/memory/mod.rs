@@ -74,7 +74,8 @@ fn map(asked: &Memory, start: u64, len: u64) -> io::Result<Mapping> {
         Backing::Huge2M => (2 << 20, true),
         Backing::Huge1G => (1 << 30, true),
     };
-    let mapping = Mapping::new(len, start, align, pool)?;
+    let make = if asked.shared { Mapping::shared } else { Mapping::new };
+    let mapping = make(len, start, align, pool)?;
     // A kernel without transparent huge pages refuses this one: the evidence will say what came.
     match asked.backing {
         Backing::Small => _ = mapping.advise(Advice::NoHugePages),

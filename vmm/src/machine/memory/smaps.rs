@@ -13,6 +13,8 @@ pub struct Vma {
     pub anonymous: u64,
     /// In transparent huge pages that are mapped as such.
     pub anon_huge: u64,
+    /// The same of a file in memory, which has a switch of its own (`shmem_enabled`).
+    pub shmem_huge: u64,
     /// Resident pages from a pool.
     pub hugetlb: u64,
     /// The size of one page.
@@ -31,6 +33,7 @@ pub fn read(mut from: impl BufRead) -> io::Result<Vec<Vma>> {
                 "Rss" => vma.rss = bytes,
                 "Anonymous" => vma.anonymous = bytes,
                 "AnonHugePages" => vma.anon_huge = bytes,
+                "ShmemPmdMapped" => vma.shmem_huge = bytes,
                 "Private_Hugetlb" | "Shared_Hugetlb" => vma.hugetlb += bytes,
                 "KernelPageSize" => vma.page = bytes,
                 _ => {}

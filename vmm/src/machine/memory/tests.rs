@@ -10,7 +10,7 @@ const HUGE: u64 = 2 << 20;
 const LAYOUT: [(u64, u64); 2] = [(0, 8 * HUGE), (4 << 30, 8 * HUGE)];
 
 fn ram(backing: Backing, prefault: bool) -> Result<GuestRam, Error> {
-    GuestRam::allocate(&Memory { size: 16 * HUGE, backing, prefault }, &LAYOUT)
+    GuestRam::allocate(&Memory { size: 16 * HUGE, backing, prefault, shared: false }, &LAYOUT)
 }
 
 #[test]
@@ -44,8 +44,22 @@ fn transparent_huge_pages_come_where_the_host_has_them() {
 }
 
 #[test]
+fn shared_memory_has_what_the_host_gives_shared_memory() {
+    let asked = Memory { size: 16 * HUGE, backing: Backing::Thp, prefault: false, shared: true };
+    let ram = GuestRam::allocate(&asked, &LAYOUT).unwrap();
+    assert!(ram.mem().iter().all(|region| region.file_offset().is_some()));
+    ram.mem().write_obj(7_u64, GuestAddress(3 * HUGE)).unwrap();
+    let evidence = ram.evidence().unwrap();
+    assert!(evidence.got_bytes >= 4096);
+    let host = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+    if host.unwrap_or_default().contains("[never]") {
+        assert_eq!(evidence.coverage(), Some(0.0));
+    }
+}
+
+#[test]
 fn an_empty_pool_says_how_many_pages_are_missing() {
-    let asked = Memory { size: 1 << 40, backing: Backing::Huge2M, prefault: false };
+    let asked = Memory { size: 1 << 40, backing: Backing::Huge2M, prefault: false, shared: false };
     let refused = |asked: &Memory| GuestRam::allocate(asked, &[(0, asked.size)]).map(drop).unwrap_err();
     assert!(matches!(refused(&asked), Error::Host { .. }));
     // All of this host's memory: no pool can hold so much.
@@ -59,7 +73,7 @@ fn an_empty_pool_says_how_many_pages_are_missing() {
 #[test]
 fn more_than_is_available_is_refused_before_it_is_touched() {
     let size = crate::sys::ram::ram_and_swap() / HUGE * HUGE;
-    let asked = Memory { size, backing: Backing::Small, prefault: true };
+    let asked = Memory { size, backing: Backing::Small, prefault: true, shared: false };
     let error = GuestRam::allocate(&asked, &[(0, size)]).map(drop).unwrap_err();
     assert!(matches!(error, Error::Available { .. } | Error::Limit { .. } | Error::Map { .. }), "{error}");
 }

@@ -50,7 +50,7 @@ fn config() -> Config {
     Config {
         boot: Boot { workloads: vec!["null,items=9".into()], ..Boot::default() },
         vcpus: 2,
-        memory: Memory { size: 256 << 20, backing: Backing::Thp, prefault: false },
+        memory: Memory { size: 256 << 20, backing: Backing::Thp, prefault: false, shared: false },
         pin: Pinning { vcpus: vec![(0, 1)], workers: vec![] },
         halt_poll_ns: Some(50_000),
         idle: Idle::Halt,

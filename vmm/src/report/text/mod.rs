@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::model::{Device, Knob, Phase, Record, Report};
+use super::model::{Device, Knob, Phase, Record, Report, Thread};
 use lines::{cut, finish, paragraph, prose};
 use units::{count, duration, maybe, rate, signed, size};
 
@@ -118,8 +118,14 @@ fn device(out: &mut String, device: &Device) {
     }
     prose(out, &device.name, &how);
     if device.data_path != "userspace" {
-        let kicks: u64 = device.queues.iter().map(|queue| queue.kicks).sum();
-        let kicks = format!("{} kicks, as their fds have counted them, none seen here", count(kicks));
+        let kicks: Option<u64> = device.queues.iter().map(|queue| queue.kicks).sum();
+        let seen: u64 = device.queues.iter().map(|queue| queue.kicks_seen).sum();
+        let kicks = match kicks {
+            Some(kicks) => {
+                format!("{} kicks, as their fds have counted them, {seen} seen here", count(kicks))
+            }
+            None => format!("{seen} kicks seen here: the other process takes them"),
+        };
         let why = "buffers and interrupts pass this process by".to_owned();
         paragraph(out, "", " · ", &[kicks, why]);
     }
@@ -128,11 +134,12 @@ fn device(out: &mut String, device: &Device) {
         else {
             continue;
         };
-        if chains + queue.kicks == 0 {
+        let kicks = queue.kicks.unwrap_or(0);
+        if chains + kicks == 0 {
             continue;
         }
         let mut items = vec![format!("queue {index}: {} chains", count(chains)), size(bytes)];
-        items.push(format!("{} kicks, {} of them exits", count(queue.kicks), count(queue.kick_exits)));
+        items.push(format!("{} kicks, {} of them exits", count(kicks), count(queue.kick_exits)));
         items.push(format!("{} interrupts", count(interrupts)));
         let polls = queue.polls.zip(queue.polls_found).filter(|(polls, _)| *polls > 0);
         items.extend(
@@ -143,6 +150,11 @@ fn device(out: &mut String, device: &Device) {
         );
         paragraph(out, "", " · ", &items);
     }
+    let thread = |thread: &Thread| {
+        let cpu = thread.cpu_us.map_or("-".into(), |us| duration(us.saturating_mul(1000)));
+        format!("thread {} {cpu} of CPU", thread.name)
+    };
+    paragraph(out, "", " · ", &device.threads.iter().map(thread).collect::<Vec<_>>());
     for row in &device.operations {
         let mut items = vec![format!("{}: {}", row.name, count(row.count)), size(row.bytes)];
         let [p50, p99, max] = [row.ns_p50, row.ns_p99, row.ns_max].map(duration);
