@@ -12,14 +12,16 @@ use abi::workload::Spec;
 use workloads::platform::Unavailable;
 
 use crate::arch::cpu::CPUS;
+use crate::arch::device::Io;
 use crate::arch::memory::Late;
 use crate::arch::{apic, gate, interrupts, io, memory as physical, paging, syscall};
 use crate::console::{self, Console};
 use crate::memory::Memory;
+use crate::net::card::CARD;
 use crate::platform::Kernel;
 use crate::probe;
 use crate::sched::scheduler::Scheduler;
-use crate::virtio::device::Buses;
+use crate::virtio::device::{self, Buses};
 use crate::virtio::mmio::Pages;
 
 /// The machine, once it is known.
@@ -87,7 +89,11 @@ pub extern "C" fn enter(number: usize, boot_page: usize) -> ! {
     if number == 0 {
         start_main();
     }
-    MACHINE.scheduler.idle(number)
+    idle(number)
+}
+
+fn idle(number: usize) -> ! {
+    MACHINE.scheduler.idle(number, |cpu| CARD.is_busy(cpu))
 }
 
 fn set_up(boot_page: usize) {
@@ -214,6 +220,9 @@ pub extern "C" fn restart(number: usize) -> ! {
             spin_loop();
         }
         MACHINE.scheduler.forget_threads();
+        // Nothing may write to memory that is about to be lent again.
+        device::reset_all(&Io, &MACHINE.buses());
+        CARD.forget();
         let index = MACHINE.next.load(Ordering::Relaxed).saturating_sub(1);
         if let Some(text) = workloads_asked().nth(index) {
             record(&Record::without(text, Outcome::Failed("exception")));
@@ -226,7 +235,7 @@ pub extern "C" fn restart(number: usize) -> ! {
     while MACHINE.stopped.load(Ordering::SeqCst) != 0 {
         spin_loop();
     }
-    MACHINE.scheduler.idle(number)
+    idle(number)
 }
 
 fn record(record: &Record<'_>) {

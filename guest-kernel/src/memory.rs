@@ -20,6 +20,9 @@ pub struct Loan {
 }
 
 impl Loan {
+    /// Of nothing.
+    pub const NONE: Loan = Loan { range: 0..0, before: 0 };
+
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use abi::workload::Spec;
-use workloads::platform::{Datagrams, Gate, NullFile, Peer, Platform, Unavailable};
+use workloads::platform::{Gate, NullFile, Platform, Unavailable};
 
 use crate::arch::cpu::CPUS;
 use crate::arch::syscall::{self, READ, WRITE};
@@ -11,6 +11,8 @@ use crate::arch::{cpu, gate, memory as physical, paging, thread};
 use crate::blk::Disk;
 use crate::file;
 use crate::kernel::{MACHINE, STACK};
+use crate::net::card::CARD;
+use crate::net::port::Port;
 
 /// This kernel; what it knows is in [`MACHINE`].
 pub struct Kernel;
@@ -43,7 +45,7 @@ fn part(number: usize) -> ! {
 
 impl Platform for Kernel {
     type NullFile = Null;
-    type Datagrams = NoNetwork;
+    type Datagrams = Port;
     type Disk = Disk;
 
     fn prepare(&self, spec: &Spec<'_>) -> Result<(), Unavailable> {
@@ -54,6 +56,9 @@ impl Platform for Kernel {
         RING.store(ring, Ordering::Relaxed);
         SMALL_PAGES.store(spec.word("pages") == "4k", Ordering::Relaxed);
         gate::set_ring(ring);
+        if let Some(key) = spec.workload.key("address") {
+            CARD.own.lock().ip = spec.peer(key.name).map_or([0; 4], |(address, _)| address);
+        }
         MACHINE.scheduler.prepare(spec.idle());
         TAKEN.store(interrupts(), Ordering::Relaxed);
         Ok(())
@@ -126,8 +131,8 @@ impl Platform for Kernel {
         Ok(Null { gate, file: file::open(writable) })
     }
 
-    fn datagrams(&self, _: u16, _: bool, _: usize) -> Result<NoNetwork, Unavailable> {
-        Err(Unavailable("no-network-driver"))
+    fn datagrams(&self, port: u16, poll: bool, batch: usize) -> Result<Port, Unavailable> {
+        Port::open(port, poll, batch)
     }
 
     fn disk(&self, index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
@@ -165,17 +170,5 @@ impl NullFile for Null {
             Gate::Table => syscall::by_table(READ, self.file, address, length),
             Gate::Syscall => syscall::by_syscall(READ, self.file, address, length),
         }
-    }
-}
-
-/// This kernel drives no network card.
-pub enum NoNetwork {}
-
-impl Datagrams for NoNetwork {
-    fn send(&self, _: Peer, _: &[u8]) -> bool {
-        match *self {}
-    }
-    fn receive(&self, _: &mut [u8], _: u64) -> Option<(usize, Peer)> {
-        match *self {}
     }
 }

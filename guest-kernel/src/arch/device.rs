@@ -33,6 +33,9 @@ impl Registers for Io {
 pub struct Window(Loan);
 
 impl Window {
+    /// Of no memory.
+    pub const NONE: Window = Window(Loan::NONE);
+
     /// Of memory that is all zero from now on.
     pub fn new(mut loan: Loan) -> Window {
         super::memory::bytes(&mut loan).fill(0);

@@ -11,6 +11,7 @@
 //! - [`memory`]      physical memory, which is also virtual
 //! - [`paging`]      small pages for a while
 //! - [`io`]          ports
+//! - [`spin`]        what one thread at a time has
 //! - [`device`]      registers of devices, memory shared with them
 #![allow(unsafe_code)]
 
@@ -24,5 +25,6 @@ pub mod io;
 pub mod memory;
 pub mod paging;
 mod pvh;
+pub mod spin;
 pub mod syscall;
 pub mod thread;

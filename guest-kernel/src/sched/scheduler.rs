@@ -55,7 +55,8 @@ struct Cpu {
     kicks_avoided: AtomicU64,
     /// Threads that have got something to do, those that napped included.
     work: AtomicU64,
-    /// The first deadline of those that nap, as far as they have looked since the last halt.
+    /// The first deadline of those that nap, as far as they have looked since the last halt; inverted,
+    /// so that none is 0.
     earliest: AtomicU64,
 }
 
@@ -75,7 +76,7 @@ impl Cpu {
             kicks: AtomicU64::new(0),
             kicks_avoided: AtomicU64::new(0),
             work: AtomicU64::new(0),
-            earliest: AtomicU64::new(u64::MAX),
+            earliest: AtomicU64::new(0),
         }
     }
 }
@@ -203,7 +204,7 @@ impl Scheduler {
         let mut over = |halts: bool| found(halts) || self.now() >= deadline;
         while !self.look(cpu, || over(false)) {
             let work = cpu.work.load(Ordering::SeqCst);
-            cpu.earliest.fetch_min(deadline, Ordering::Relaxed);
+            cpu.earliest.fetch_max(!deadline, Ordering::Relaxed);
             if !cpu.ready.is_empty() {
                 self.give_way();
                 if over(false) {
@@ -214,9 +215,27 @@ impl Scheduler {
                 }
             }
             let idle = || !over(true) && cpu.work.load(Ordering::SeqCst) == work;
-            self.halt(cpu, idle, cpu.earliest.swap(u64::MAX, Ordering::Relaxed).min(deadline));
+            self.halt(cpu, idle, deadline.min(!cpu.earliest.swap(0, Ordering::Relaxed)));
         }
         cpu.work.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What a thread does that polls: the others of this CPU run once.
+    pub fn pause(&self) {
+        if self.cpu().ready.is_empty() {
+            spin_loop();
+        } else {
+            self.give_way();
+        }
+    }
+
+    /// There is something to do for a thread that may nap on `cpu`.
+    pub fn announce(&self, number: usize) {
+        let cpu = &self.cpus[number.min(CPUS - 1)];
+        cpu.work.fetch_add(1, Ordering::SeqCst);
+        if number != cpu::index() {
+            self.interrupt_halted(number);
+        }
     }
 
     /// Lets the other threads of this CPU run once.
@@ -226,15 +245,15 @@ impl Scheduler {
         self.switch_to_next();
     }
 
-    /// What the CPU does for ever: runs what is ready, else halts. Its threads have looked long
-    /// enough for work before they left it.
-    pub fn idle(&self, number: usize) -> ! {
+    /// What the CPU does for ever: runs what is ready, else halts, unless a device `is_busy` that
+    /// interrupts this CPU. Its threads have looked long enough for work before they left it.
+    pub fn idle(&self, number: usize, is_busy: fn(usize) -> bool) -> ! {
         let cpu = &self.cpus[number];
         cpu.current.store(number as u32, Ordering::Relaxed);
         cpu.online.store(true, Ordering::Release);
         loop {
             if cpu.ready.is_empty() {
-                self.halt(cpu, || cpu.ready.is_empty(), u64::MAX);
+                self.halt(cpu, || cpu.ready.is_empty() && !is_busy(number), u64::MAX);
             } else {
                 self.switch_to_next();
             }
@@ -247,7 +266,7 @@ impl Scheduler {
         self.waiters.clear();
         for cpu in &self.cpus {
             cpu.ready.clear();
-            cpu.earliest.store(u64::MAX, Ordering::Relaxed);
+            cpu.earliest.store(0, Ordering::Relaxed);
         }
         self.running.store(0, Ordering::SeqCst);
     }
@@ -309,10 +328,14 @@ impl Scheduler {
         let cpu = &self.cpus[number];
         cpu.ready.add(&self.threads, thread);
         cpu.work.fetch_add(1, Ordering::SeqCst);
-        if number == cpu::index() {
-            return;
+        if number != cpu::index() {
+            self.interrupt_halted(number);
         }
-        let mine = self.cpu();
+    }
+
+    /// After it was given work, the CPU has to look for it.
+    fn interrupt_halted(&self, number: usize) {
+        let (cpu, mine) = (&self.cpus[number], self.cpu());
         if cpu.halted.swap(false, Ordering::SeqCst) {
             mine.ipis.fetch_add(1, Ordering::Relaxed);
             apic::wake(number);

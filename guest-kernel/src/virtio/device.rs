@@ -51,12 +51,25 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
+    /// Nobody's.
+    pub const NONE: Doorbell = Doorbell { address: 0, queue: 0, wide: false };
+
     #[inline]
     pub fn ring(&self, io: &dyn Registers) {
         if self.wide {
             io.store32(self.address, self.queue.into());
         } else {
             io.store16(self.address, self.queue);
+        }
+    }
+}
+
+/// Resets every device: whoever has used them is no more.
+pub fn reset_all(io: &dyn Registers, buses: &Buses) {
+    for kind in [NET, BLK] {
+        for place in (0..).map_while(|index| find(io, buses, kind, index).ok()) {
+            // One that doesn't reset can't be helped.
+            let _ = Device { place, features: 0 }.reset(io);
         }
     }
 }
@@ -104,6 +117,14 @@ impl Device {
 
     pub fn has(&self, feature: u64) -> bool {
         self.features & feature != 0
+    }
+
+    /// Interrupts that it has for its queues.
+    pub fn vectors(&self) -> u16 {
+        match self.place {
+            Place::Pci(at) => at.vectors,
+            Place::Mmio(_) => 1,
+        }
     }
 
     /// What was agreed about rings.

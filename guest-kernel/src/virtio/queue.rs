@@ -90,11 +90,19 @@ pub struct Queue<M> {
     under_way: [bool; MOST],
 }
 
+impl<M> Queue<M> {
+    /// No ring.
+    pub const fn absent(memory: M) -> Queue<M> {
+        let options = Options { indirect: false, event_idx: false };
+        let layout = Layout { size: 0, parts: 0, options, available: 0, used: 0, tables: 0, bytes: 0 };
+        Queue { memory, layout, available: 0, seen: 0, told: 0, event: 0, under_way: [false; MOST] }
+    }
+}
+
 impl<M: Shared> Queue<M> {
     /// A ring in zeroed memory, with no interrupts asked for.
     pub fn new(memory: M, layout: Layout) -> Queue<M> {
-        let mut queue =
-            Queue { memory, layout, available: 0, seen: 0, told: 0, event: 0, under_way: [false; MOST] };
+        let mut queue = Queue { layout, ..Queue::absent(memory) };
         if layout.options.indirect {
             for slot in 0..layout.size {
                 let table = queue.memory.address() + queue.descriptor(slot, 0) as u64;
@@ -146,11 +154,15 @@ impl<M: Shared> Queue<M> {
         true
     }
 
+    /// How many were offered since the last look whether the device wants a kick.
+    pub fn untold(&self) -> u16 {
+        self.available.wrapping_sub(self.told)
+    }
+
     /// How many were offered since the last look, and whether the device wants a kick for them
     /// (§2.7.10.1).
     pub fn wants_kick(&mut self) -> (u16, bool) {
-        let (old, new) = (self.told, self.available);
-        let offered = new.wrapping_sub(old);
+        let (new, offered) = (self.available, self.untold());
         if offered == 0 {
             return (0, false);
         }

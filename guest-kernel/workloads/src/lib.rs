@@ -8,6 +8,7 @@
 #![no_std]
 
 mod blk;
+mod bulk;
 mod compress;
 mod gups;
 mod hackbench;
@@ -15,6 +16,7 @@ mod ipc;
 mod jitter;
 mod linpack;
 mod null;
+mod packets;
 mod pagecache;
 pub mod platform;
 mod rr;
@@ -53,6 +55,8 @@ pub fn run<P: Platform>(platform: &P, spec: &Spec<'_>, results: Results<'_>) {
         "zeropages" => zeropages::run(platform, spec, &mut with_counters),
         "udp" => udp::run(platform, spec, &mut with_counters),
         "rr" => rr::run(platform, spec, &mut with_counters),
+        "packets" => packets::run(platform, spec, &mut with_counters),
+        "bulk" => bulk::run(platform, spec, &mut with_counters),
         "blk" => blk::run(platform, spec, &mut with_counters),
         "jitter" => jitter::run(platform, spec, &mut with_counters),
         _ => Err(Unavailable("not-on-this-platform")),

@@ -84,12 +84,12 @@ fn send<P: Platform>(
 
 /// What came in.
 pub(crate) struct Got {
-    count: u64,
-    bytes: u64,
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
     /// From the first to the last.
     ns: u64,
     /// Reflections that found no room.
-    dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 impl Got {

@@ -3,7 +3,6 @@
 use super::{Key, Kind, Places, Workload};
 
 const EVERYWHERE: Places = Places { native: true, linux: true, kernel: true };
-const LINUX: Places = Places { native: true, linux: true, kernel: false };
 const LINUX_GUEST: Places = Places { native: false, linux: true, kernel: false };
 const GUESTS: Places = Places { native: false, linux: true, kernel: true };
 const KERNEL: Places = Places { native: false, linux: false, kernel: true };
@@ -19,6 +18,18 @@ const RATE: Kind = Kind::Number { min: 0, max: 1 << 30 };
 const fn key(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
     Key { name, kind, default, about }
 }
+
+/// Keys of all that sends datagrams.
+const ADDRESS: Key = key(
+    "address",
+    Kind::Peer,
+    "10.0.0.2",
+    "A.B.C.D of this side's card, in a guest; natively it is the kernel's own",
+);
+const PEER: Key = key("peer", Kind::Peer, "10.0.0.1:1300", "whom a sender sends to");
+const OWN_PORT: Key = key("port", PORT, "1300", "port of this side, the first where each thread has one");
+const NET: Key = key("net", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls");
+const BATCH: Key = key("batch", Kind::Number { min: 1, max: 256 }, "1", "datagrams per kick");
 
 /// Keys that every workload accepts.
 pub const COMMON: &[Key] = &[
@@ -147,29 +158,60 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "udp",
         about: "datagrams sent, reflected, counted: copies, kicks and interrupts per packet",
-        places: LINUX,
+        places: EVERYWHERE,
         keys: &[
             key("role", Kind::Choice(&["send", "reflect", "sink"]), "reflect", "what this side does"),
-            key("peer", Kind::Peer, "10.0.0.1:1300", "whom a sender sends to"),
-            key("port", PORT, "1300", "port of this side"),
+            PEER,
+            ADDRESS,
+            OWN_PORT,
             key("size", Kind::Number { min: 18, max: 1472 }, "50", "bytes of payload"),
             key("rate", RATE, "0", "datagrams per second, evenly paced; 0: flat out"),
             key("items", MANY, "1000000", "datagrams"),
-            key("net", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls"),
-            key("batch", Kind::Number { min: 1, max: 256 }, "1", "datagrams per kick"),
+            NET,
+            BATCH,
         ],
     },
     Workload {
         name: "rr",
         about: "one datagram there and one back: exits and wake-ups per request",
-        places: LINUX,
+        places: EVERYWHERE,
         keys: &[
             key("role", Kind::Choice(&["send", "reflect"]), "reflect", "who asks, who answers"),
-            key("peer", Kind::Peer, "10.0.0.1:1300", "whom the asking side asks"),
-            key("port", PORT, "1300", "port of this side"),
+            PEER,
+            ADDRESS,
+            OWN_PORT,
             key("size", Kind::Number { min: 1, max: 1472 }, "1", "bytes of payload"),
             key("items", MANY, "100000", "requests"),
-            key("net", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls"),
+            NET,
+        ],
+    },
+    Workload {
+        name: "packets",
+        about: "small messages by `threads` threads, one under way each: latency times threads",
+        places: EVERYWHERE,
+        keys: &[
+            key("role", Kind::Choice(&["send", "reflect"]), "reflect", "who asks, who answers"),
+            PEER,
+            ADDRESS,
+            OWN_PORT,
+            key("size", Kind::Number { min: 1, max: 1472 }, "50", "bytes of payload"),
+            key("items", MANY, "100000", "messages of each thread"),
+            NET,
+        ],
+    },
+    Workload {
+        name: "bulk",
+        about: "messages one way that all arrive, numbered and acknowledged: copies, kicks, bandwidth",
+        places: EVERYWHERE,
+        keys: &[
+            key("role", Kind::Choice(&["send", "sink"]), "sink", "what this side does"),
+            PEER,
+            ADDRESS,
+            OWN_PORT,
+            key("size", Kind::Size { min: 1, max: 1 << 20 }, "16k", "bytes of a message"),
+            key("items", MANY, "10000", "messages of each thread"),
+            NET,
+            BATCH,
         ],
     },
     Workload {

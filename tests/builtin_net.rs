@@ -1,0 +1,174 @@
+//! The network of the built-in guest kernel, whole: what a datagram costs, by interrupts or polled, from
+//! one queue or several, and that it arrives.
+
+mod harness;
+
+use std::sync::atomic::Ordering;
+
+use harness::host::{any_guest, skip};
+use harness::machine::{Ended, Machine, vmm};
+use harness::tap::{Interface, Reflector};
+use serde_json::Value;
+
+/// A machine with this tap and these workloads.
+fn machine(tap: &Interface, workloads: &[&str]) -> Machine {
+    let words = workloads.iter().flat_map(|workload| ["--workload", workload]);
+    vmm(["--memory", "128M"]).args(tap.net()).args(words)
+}
+
+/// A tap at which the host answers, if this test can run.
+fn answering_tap(queues: bool) -> Option<(Interface, Reflector)> {
+    any_guest()?;
+    let tap = Interface::tap(queues).and_then(|tap| tap.address().map(|()| tap));
+    match tap {
+        Err(why) => {
+            skip(&why);
+            None
+        }
+        Ok(tap) => {
+            let reflector = Reflector::at(&tap, true);
+            Some((tap, reflector))
+        }
+    }
+}
+
+/// The keys that tell a guest who is who.
+fn ends(tap: &Interface, reflector: &Reflector) -> String {
+    format!("role=send,address={},peer={}:{}", tap.at(2), tap.at(1), reflector.port)
+}
+
+fn record<'e>(ended: &'e Ended, workload: &str) -> &'e Value {
+    let records = ended.report["records"].as_array().expect("records");
+    let one = records.iter().find(|record| record["workload"] == workload);
+    one.unwrap_or_else(|| panic!("no record of {workload}: {records:#?}\n{}", ended.stderr))
+}
+
+fn value(ended: &Ended, workload: &str, name: &str) -> u64 {
+    let record = record(ended, workload);
+    assert_eq!(record["outcome"], "ok", "{workload}");
+    let value = if name == "ops" { &record["ops"] } else { &record["values"][name] };
+    value.as_u64().unwrap_or_else(|| panic!("no {name} in {record}"))
+}
+
+/// Exits to the monitor in the phase of a workload.
+fn returns(ended: &Ended, workload: &str) -> u64 {
+    let phases = ended.report["phases"].as_array().expect("phases");
+    let phase = phases.iter().find(|phase| phase["name"] == workload).expect("the phase");
+    let rows = phase["exits"]["userspace"].as_array().expect("rows");
+    rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum()
+}
+
+#[test]
+fn every_request_is_answered_on_either_transport() {
+    let Some((tap, reflector)) = answering_tap(false) else { return };
+    let workload = format!("rr,items=200,size=700,{}", ends(&tap, &reflector));
+    for (knobs, mmio) in [
+        (&["--transport=pci"][..], false),
+        (&["--transport=mmio"], true),
+        (&["--event-idx=off"], false),
+        (&["--irqfd=off", "--ioeventfd=off"], false),
+    ] {
+        let ended = machine(&tap, &[&workload]).args(knobs).run();
+        ended.expect("exit", 0);
+        assert_eq!(
+            (value(&ended, &workload, "ops"), value(&ended, &workload, "lost")),
+            (200, 0),
+            "{knobs:?}"
+        );
+        assert!(value(&ended, &workload, "interrupts") > 0, "{knobs:?}");
+        let kicks = value(&ended, &workload, "kicks") + value(&ended, &workload, "kicks_avoided");
+        assert!(kicks >= 200, "{knobs:?}: {kicks}");
+        // Each interrupt is read and acknowledged there.
+        let interrupts = value(&ended, &workload, "interrupts");
+        assert!(!mmio || returns(&ended, &workload) >= interrupts, "{knobs:?}");
+    }
+    assert!(reflector.datagrams.load(Ordering::Relaxed) >= 800);
+    assert_eq!(reflector.garbled.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_polled_card_takes_no_exit() {
+    let Some((tap, reflector)) = answering_tap(false) else { return };
+    let ends = ends(&tap, &reflector);
+    let (few, many) = (format!("rr,net=poll,items=20,{ends}"), format!("rr,net=poll,items=200,{ends}"));
+    let ended = machine(&tap, &[&few, &many]).args(["--busy-poll", "1000000"]).run();
+    ended.expect("exit", 0);
+    assert_eq!((value(&ended, &few, "ops"), value(&ended, &many, "ops")), (20, 200));
+    assert_eq!(value(&ended, &many, "interrupts"), 0);
+    // The worker looks at the ring by itself.
+    assert!(value(&ended, &many, "kicks") <= 10, "{}", value(&ended, &many, "kicks"));
+    // What is left is bringing the card up, and the record.
+    assert!(returns(&ended, &many).abs_diff(returns(&ended, &few)) <= 8, "{}", returns(&ended, &many));
+}
+
+#[test]
+fn a_batch_is_one_kick() {
+    let Some((tap, reflector)) = answering_tap(false) else { return };
+    let workload = format!("udp,items=640,batch=32,size=200,{}", ends(&tap, &reflector));
+    let ended = machine(&tap, &[&workload]).run();
+    ended.expect("exit", 0);
+    assert_eq!((value(&ended, &workload, "ops"), value(&ended, &workload, "dropped")), (640, 0));
+    assert!(value(&ended, &workload, "kicks") <= 60, "{}", value(&ended, &workload, "kicks"));
+    // The host's socket may be full for a while; what came is what was sent.
+    let (came, garbled) = (&reflector.datagrams, &reflector.garbled);
+    assert!(came.load(Ordering::Relaxed) > 0 && garbled.load(Ordering::Relaxed) == 0);
+}
+
+#[test]
+fn each_cpu_has_a_pair_of_its_own() {
+    let Some((tap, reflector)) = answering_tap(true) else { return };
+    let workload = format!("packets,threads=4,items=50,{}", ends(&tap, &reflector));
+    let [flag, net] = tap.net();
+    for (vcpus, used) in [("2", &[1, 3][..]), ("1", &[1])] {
+        let words = ["--memory", "128M", "--vcpus", vcpus, "--workload", &workload, &flag];
+        let ended = vmm(words).args([format!("{net},queues=2")]).run();
+        ended.expect("exit", 0);
+        // Each thread asks a port of its own, of which the host has the first alone.
+        assert_eq!(value(&ended, &workload, "ops"), 50);
+        let queues = ended.report["devices"][0]["queues"].as_array().expect("queues");
+        assert_eq!(queues.len(), 5);
+        let sent = |queue: &usize| queues[*queue]["chains"].as_u64().unwrap_or(0) > 0;
+        assert!([1, 3].iter().all(|queue| used.contains(queue) == sent(queue)), "{queues:#?}");
+    }
+}
+
+#[test]
+fn a_stream_between_two_machines_loses_nothing() {
+    let Some(_) = any_guest() else { return };
+    let build = || -> Result<_, String> {
+        let taps = [Interface::tap(false)?, Interface::tap(false)?];
+        let bridge = Interface::bridge(&[&taps[0], &taps[1]])?;
+        Ok((taps, bridge))
+    };
+    let ([left, right], _bridge) = match build() {
+        Ok(built) => built,
+        Err(why) => return skip(&why),
+    };
+    let sink = "bulk,address=10.9.9.1,items=100,threads=2";
+    let send = "bulk,role=send,address=10.9.9.2,peer=10.9.9.1,items=100,threads=2,batch=8";
+    let receiver = machine(&left, &[sink]).spawn();
+    let sender = machine(&right, &[send]).run();
+    let receiver = receiver.end();
+    sender.expect("exit", 0);
+    receiver.expect("exit", 0);
+    for (ended, workload) in [(&sender, send), (&receiver, sink)] {
+        assert_eq!(value(ended, workload, "ops"), 200);
+        assert_eq!(value(ended, workload, "bytes"), 200 * 16384);
+    }
+}
+
+#[test]
+fn nobody_there_and_no_card() {
+    let Some((tap, reflector)) = answering_tap(false) else { return };
+    let nobody = format!("rr,role=send,items=1,address={},peer={}", tap.at(2), tap.at(99));
+    let after = format!("rr,items=5,{}", ends(&tap, &reflector));
+    let ended = machine(&tap, &[&nobody, &after]).run();
+    ended.expect("exit", 0);
+    assert_eq!(record(&ended, &nobody)["outcome"], "unavailable:nobody-answers");
+    assert_eq!(value(&ended, &after, "ops"), 5);
+    let ended =
+        vmm(["--memory", "128M", "--workload", "udp", "--workload", "fault", "--workload", "bulk"]).run();
+    ended.expect("exit", 0);
+    assert_eq!(record(&ended, "udp")["outcome"], "unavailable:no-such-device");
+    assert_eq!(record(&ended, "bulk")["outcome"], "unavailable:no-such-device");
+}
