@@ -143,7 +143,7 @@ fn unpack(
     if protocol != Protocol::Auto {
         return None;
     }
-    vmlinux::find(file, bz.payload).ok()??.unpack(file, memory, low_end).ok()
+    vmlinux::find(file, bz.payload).ok()??.unpack(file, memory, bz.pref_address, low_end).ok()
 }
 
 /// Where an initrd of `bytes` goes: as high as it may, page-aligned, away from the kernel.

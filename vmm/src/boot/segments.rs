@@ -55,21 +55,27 @@ pub fn load(file: &File, segments: &[Segment], memory: &GuestMemoryMmap) -> io::
             pieces.push((segment.offset + at, segment.address + at, bytes as usize));
         }
     }
-    in_parallel(&pieces, |(offset, address, bytes)| {
-        let read = |bytes: &mut [u8]| file.read_exact_at(bytes, *offset);
-        guest_bytes::with(memory, *address, *bytes, read).map_err(io::Error::other)?
-    })
+    in_parallel(
+        &pieces,
+        || (),
+        |(), (offset, address, bytes)| {
+            let read = |bytes: &mut [u8]| file.read_exact_at(bytes, *offset);
+            guest_bytes::with(memory, *address, *bytes, read).map_err(io::Error::other)?
+        },
+    )
 }
 
-/// Does `work` for each item, on several threads; the first error counts.
-pub fn in_parallel<T: Sync, E: Send>(
+/// Does `work` for each item, on several threads, each with a `tool` of its own; the first error counts.
+pub fn in_parallel<T: Sync, S, E: Send>(
     items: &[T],
-    work: impl Fn(&T) -> Result<(), E> + Sync,
+    tool: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &T) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
     let next = AtomicUsize::new(0);
     let run = || {
+        let mut tool = tool();
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            work(item)?;
+            work(&mut tool, item)?;
         }
         Ok(())
     };

@@ -8,11 +8,13 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use vm_memory::GuestMemoryMmap;
 
 use super::image::{u16_at, u64_at};
+use super::layout;
 use super::segments::{self, Segment};
 use crate::sys::guest_bytes;
 
@@ -23,6 +25,12 @@ const BLOCK: usize = 8 << 20;
 const COMPRESSED_MAX: u32 = (BLOCK + BLOCK / 255 + 16) as u32;
 /// 512 MiB of kernel: more blocks than this are no kernel.
 const BLOCKS_MAX: usize = 64;
+/// Blocks that are unpacked before it is known where they belong.
+const EARLY: usize = 2;
+/// Where the first segment of a vmlinux is in its file: the linker aligns it (-z max-page-size).
+const ALIGNMENT: u64 = 2 << 20;
+/// ELF header and program headers lie in here.
+const HEADERS: usize = 4096;
 
 /// Compressed blocks of a vmlinux, found but not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,54 +85,144 @@ pub fn find(file: &File, payload: (u64, u64)) -> io::Result<Option<Vmlinux>> {
     Ok((!blocks.is_empty()).then_some(Vmlinux { blocks }))
 }
 
+/// What becomes of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Unpacked here, it needn't be moved.
+    At(u64),
+    /// Its segments are further apart in memory than in the file: unpacked above the kernel, and shared
+    /// out from there.
+    Above,
+    /// It has nothing that is loaded.
+    Nowhere,
+}
+
 impl Vmlinux {
-    /// Unpacks into guest memory. `limit`: where memory below the PCI hole ends.
+    /// Unpacks into guest memory a kernel whose first segment belongs at `first`. `limit`: where memory
+    /// below the PCI hole ends.
     ///
-    /// The whole file goes where its first segment belongs, and the other segments are moved from there:
-    /// so nothing is touched that the guest would not touch.
-    pub fn unpack(&self, file: &File, memory: &GuestMemoryMmap, limit: u64) -> Result<Unpacked, Error> {
-        let mut head = vec![0; BLOCK];
-        let len = block(file, self.blocks[0], &mut head)?;
-        let (entry, segments) = headers(&head[..len]).ok_or(Error::Elf)?;
-        let base = segments.first().and_then(|s| s.address.checked_sub(s.offset)).ok_or(Error::Elf)?;
-        let end = segments.iter().map(|s| s.end).max().ok_or(Error::Elf)?;
-        let span = base.checked_add((self.blocks.len() * BLOCK) as u64).ok_or(Error::Elf)?;
-        // Moves go down, in ascending order, so that none reads what another has written.
-        let downwards = segments.iter().all(|s| s.address <= base + s.offset);
-        let ascending =
-            segments.windows(2).all(|w| w[0].offset <= w[1].offset && w[0].address <= w[1].address);
-        if span.max(end) > limit || base.min(entry) < super::layout::KERNEL || !downwards || !ascending {
+    /// No block is moved that can be unpacked in its place, and nothing is touched that the guest would
+    /// not touch: what is above a kernel is what Linux takes first.
+    pub fn unpack(
+        &self,
+        file: &File,
+        memory: &GuestMemoryMmap,
+        first: u64,
+        limit: u64,
+    ) -> Result<Unpacked, Error> {
+        let base = first.checked_sub(ALIGNMENT).ok_or(Error::Elf)?;
+        let unpack = |buffer: &mut Vec<u8>, (n, at): &(usize, u64)| {
+            let fits = at.checked_add(BLOCK as u64).is_some_and(|end| end <= limit);
+            let to = if fits { *at } else { return Err(Error::Elf) };
+            let len = guest_bytes::with(memory, to, BLOCK, |to| block(file, self.blocks[*n], buffer, to))??;
+            let whole = len == BLOCK || n + 1 == self.blocks.len();
+            whole.then_some(()).ok_or(Error::Block)
+        };
+
+        // The first blocks go where they are sure to belong, once their headers have said so.
+        let early: Vec<(usize, u64)> =
+            (0..self.blocks.len().min(EARLY)).map(|n| (n, base + start(n))).collect();
+        segments::in_parallel(&early, Vec::new, unpack)?;
+        let (entry, segments) = guest_bytes::with(memory, base, HEADERS, |head| headers(head))?
+            .filter(|(entry, segments)| sound(*entry, segments, self.blocks.len(), limit))
+            .ok_or(Error::Elf)?;
+        let places = places(&segments, self.blocks.len());
+        if early.iter().any(|(n, at)| places[*n] != Place::At(*at)) {
             return Err(Error::Elf);
         }
-        guest_bytes::with(memory, base, len, |to| to.copy_from_slice(&head[..len]))?;
-        drop(head);
 
-        let rest: Vec<(usize, (u64, usize))> = self.blocks.iter().copied().enumerate().skip(1).collect();
-        segments::in_parallel(&rest, |(n, packed)| -> Result<(), Error> {
-            let at = base + (n * BLOCK) as u64;
-            let len = guest_bytes::with(memory, at, BLOCK, |to| block(file, *packed, to))??;
-            let last = n + 1 == self.blocks.len();
-            if last || len == BLOCK { Ok(()) } else { Err(Error::Block) }
-        })?;
-        for segment in &segments {
-            let from = base + segment.offset;
-            if segment.address < from {
-                let down = (from - segment.address) as usize;
-                let bytes = segment.bytes as usize;
-                guest_bytes::with(memory, segment.address, down + bytes, |all| {
-                    all.copy_within(down..down + bytes, 0);
-                })?;
+        let end = segments.iter().map(|s| s.end).fold(0, u64::max);
+        let mut above = places.iter().fold(end, |above, place| match place {
+            Place::At(at) => above.max(at + BLOCK as u64),
+            _ => above,
+        });
+        let (mut rest, mut shared) = (Vec::new(), Vec::new());
+        for (n, place) in places.into_iter().enumerate().skip(early.len()) {
+            match place {
+                Place::At(at) => rest.push((n, at)),
+                Place::Above => {
+                    rest.push((n, above));
+                    shared.push((n, above));
+                    above += BLOCK as u64;
+                }
+                Place::Nowhere => {}
             }
+        }
+        segments::in_parallel(&rest, Vec::new, unpack)?;
+        for segment in &segments {
+            for (n, at) in &shared {
+                let part = part(segment, *n);
+                if !part.is_empty() {
+                    let to = segment.address + (part.start - segment.offset);
+                    down(memory, at + (part.start - start(*n)), to, part.end - part.start)?;
+                }
+            }
+            // What follows in the file may lie there now.
+            let zeros = segment.address + segment.bytes;
+            guest_bytes::with(memory, zeros, (segment.end - zeros) as usize, |bytes| bytes.fill(0))?;
         }
         Ok(Unpacked { entry, end })
     }
 }
 
-/// Unpacks one block; how long it is.
-fn block(file: &File, (at, bytes): (u64, usize), to: &mut [u8]) -> Result<usize, Error> {
-    let mut packed = vec![0; bytes];
-    file.read_exact_at(&mut packed, at)?;
-    lz4_flex::block::decompress_into(&packed, to).map_err(|_| Error::Block)
+/// Where block `n` begins in what was packed.
+fn start(n: usize) -> u64 {
+    (n * BLOCK) as u64
+}
+
+/// What `segment` has of block `n`, in what was packed.
+fn part(segment: &Segment, n: usize) -> Range<u64> {
+    segment.offset.max(start(n))..(segment.offset + segment.bytes).min(start(n + 1))
+}
+
+/// Whether these can be the segments of a kernel of `blocks` blocks: in order, apart, within bounds.
+fn sound(entry: u64, segments: &[Segment], blocks: usize, limit: u64) -> bool {
+    let apart = |w: &[Segment]| w[0].offset + w[0].bytes <= w[1].offset && w[0].end <= w[1].address;
+    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return false };
+    segments.windows(2).all(apart)
+        && last.end <= limit
+        && last.offset + last.bytes <= start(blocks)
+        && first.address.min(entry) >= layout::KERNEL
+}
+
+/// Where the blocks of sound segments go; those that stay where they are unpacked don't overlap.
+fn places(segments: &[Segment], blocks: usize) -> Vec<Place> {
+    let mut free = 0;
+    let place = |n| {
+        let parts = segments.iter().filter(|s| !part(s, n).is_empty());
+        let mut wanted = parts.map(|s| (s.address + start(n)).checked_sub(s.offset));
+        match wanted.next() {
+            None => Place::Nowhere,
+            Some(Some(at)) if at >= free && wanted.all(|other| other == Some(at)) => {
+                free = at + BLOCK as u64;
+                Place::At(at)
+            }
+            Some(_) => Place::Above,
+        }
+    };
+    (0..blocks).map(place).collect()
+}
+
+/// Copies `len` bytes down in guest memory.
+fn down(memory: &GuestMemoryMmap, from: u64, to: u64, len: u64) -> Result<(), Error> {
+    let by = (from - to) as usize;
+    let len = len as usize;
+    Ok(guest_bytes::with(memory, to, by + len, |all| all.copy_within(by..by + len, 0))?)
+}
+
+/// Unpacks one block; how long it is. `buffer` is kept from block to block.
+fn block(
+    file: &File,
+    (at, bytes): (u64, usize),
+    buffer: &mut Vec<u8>,
+    to: &mut [u8],
+) -> Result<usize, Error> {
+    if buffer.len() < bytes {
+        *buffer = vec![0; bytes];
+    }
+    let packed = &mut buffer[..bytes];
+    file.read_exact_at(packed, at)?;
+    lz4_flex::block::decompress_into(packed, to).map_err(|_| Error::Block)
 }
 
 /// Entry point and segments of a 64-bit ELF executable.
@@ -144,30 +242,35 @@ mod tests {
     use std::io::Write;
     use vm_memory::{Bytes, GuestAddress};
 
-    /// A vmlinux of two segments, the second across the border of the first two blocks.
+    const MIB: u64 = 1 << 20;
+    const B: u64 = BLOCK as u64;
+    /// `(offset, address, bytes, bytes in memory, content)`: the first over two blocks; three that share
+    /// a block and are nearer to each other in memory than there; the last of them reaches into a block
+    /// of its own.
+    const SEGMENTS: [(u64, u64, u64, u64, u8); 4] = [
+        (2 * MIB, 4 * MIB, 14 * MIB + 0x1000, 14 * MIB + 0x1000, 1),
+        (2 * B + 0x2000, 18 * MIB + 0x1000, 0x1000, 0x1000, 2),
+        (2 * B + 0x4000, 18 * MIB + 0x2000, B - 0x4000, B - 0x4000, 3),
+        (3 * B + 0x1000, 26 * MIB - 0x1000, 0x1000, 0x2800, 4),
+    ];
+
     fn vmlinux() -> Vec<u8> {
-        let mut elf = vec![0u8; BLOCK + 0x3000];
+        let mut elf = vec![0xee; BLOCK * 3 + 0x5000];
+        elf[..0x1000].fill(0);
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
         elf[18] = 62;
-        elf[24..32].copy_from_slice(&0x20_1000u64.to_le_bytes());
+        elf[24..32].copy_from_slice(&(4 * MIB).to_le_bytes());
         elf[32] = 64;
         elf[54] = 56;
-        elf[56] = 2;
-        for (n, (offset, address, bytes)) in
-            [(0x1000u64, 0x20_1000u64, 0x1000u64), (BLOCK as u64 - 0x1000, 0x30_0000, 0x3000)]
-                .into_iter()
-                .enumerate()
-        {
+        elf[56] = SEGMENTS.len() as u8;
+        for (n, (offset, address, bytes, in_memory, content)) in SEGMENTS.into_iter().enumerate() {
             let at = 64 + n * 56;
             elf[at] = 1;
-            elf[at + 8..at + 16].copy_from_slice(&offset.to_le_bytes());
-            elf[at + 24..at + 32].copy_from_slice(&address.to_le_bytes());
-            elf[at + 32..at + 40].copy_from_slice(&bytes.to_le_bytes());
-            elf[at + 40..at + 48].copy_from_slice(&bytes.to_le_bytes());
+            for (field, value) in [(8, offset), (24, address), (32, bytes), (40, in_memory)] {
+                elf[at + field..at + field + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            elf[offset as usize..(offset + bytes) as usize].fill(content);
         }
-        elf[0x1000..0x2000].fill(1);
-        elf[BLOCK - 0x1000..BLOCK].fill(2);
-        elf[BLOCK..BLOCK + 0x2000].fill(3);
         elf
     }
 
@@ -185,20 +288,45 @@ mod tests {
         (file, (5, bytes.len() as u64 - 5))
     }
 
+    const LIMIT: u64 = 64 * MIB;
+
     fn memory() -> GuestMemoryMmap {
-        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 20 << 20)]).unwrap()
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), LIMIT as usize)]).unwrap()
     }
 
     #[test]
-    fn segments_land_whole_across_blocks() {
+    fn segments_land_whole_wherever_their_blocks_go() {
         let (file, payload) = packed(&vmlinux());
         let memory = memory();
         let found = find(&file, payload).unwrap().unwrap();
-        let unpacked = found.unpack(&file, &memory, 20 << 20).unwrap();
-        assert_eq!(unpacked, Unpacked { entry: 0x20_1000, end: 0x30_3000 });
-        let at = |address: u64| memory.read_obj::<u8>(GuestAddress(address)).unwrap();
-        assert_eq!([at(0x20_1000), at(0x20_1fff), at(0x20_2000)], [1, 1, 0]);
-        assert_eq!([at(0x30_0000), at(0x30_0fff), at(0x30_1000), at(0x30_2fff)], [2, 2, 3, 3]);
+        let unpacked = found.unpack(&file, &memory, 4 * MIB, LIMIT).unwrap();
+        assert_eq!(unpacked, Unpacked { entry: 4 * MIB, end: 26 * MIB + 0x1800 });
+        for (_, address, bytes, in_memory, content) in SEGMENTS {
+            let mut loaded = vec![0xff; in_memory as usize];
+            memory.read_slice(&mut loaded, GuestAddress(address)).unwrap();
+            let (file, zeros) = loaded.split_at(bytes as usize);
+            assert!(file.iter().all(|byte| *byte == content), "segment {content}");
+            assert!(zeros.iter().all(|byte| *byte == 0), "behind segment {content}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_unpacked_in_its_place_if_it_has_one() {
+        let segments = SEGMENTS.map(|(offset, address, bytes, in_memory, _)| Segment {
+            offset,
+            address,
+            bytes,
+            end: address + in_memory,
+        });
+        let at = |n: u64| Place::At(2 * MIB + n * B);
+        assert_eq!(
+            places(&segments, 5),
+            [at(0), at(1), Place::Above, Place::At(26 * MIB - 0x2000), Place::Nowhere]
+        );
+        // Where the third block is left in its place, the fourth would lie over its end.
+        let near = [segments[0], Segment { address: 18 * MIB, end: 0, ..segments[2] }, segments[3]];
+        let near = [near[0], Segment { offset: 2 * B + 0x1000, ..near[1] }, near[2]];
+        assert_eq!(places(&near, 4)[2..], [Place::Above, Place::At(26 * MIB - 0x2000)]);
     }
 
     #[test]
@@ -207,8 +335,10 @@ mod tests {
         assert_eq!(find(&file, (payload.0, payload.1 - 100)).unwrap(), None);
         assert_eq!(find(&file, (payload.0 + 1, payload.1 - 1)).unwrap(), None);
         let found = find(&file, payload).unwrap().unwrap();
-        assert!(matches!(found.unpack(&file, &memory(), 17 << 20), Err(Error::Elf)));
+        assert!(matches!(found.unpack(&file, &memory(), 4 * MIB, 20 * MIB), Err(Error::Elf)));
+        assert!(matches!(found.unpack(&file, &memory(), 5 * MIB, LIMIT), Err(Error::Elf)));
+        assert!(matches!(found.unpack(&file, &memory(), MIB, LIMIT), Err(Error::Elf)));
         file.write_all_at(&[0xff; 64], payload.0 + 16).unwrap();
-        assert!(found.unpack(&file, &memory(), 20 << 20).is_err());
+        assert!(found.unpack(&file, &memory(), 4 * MIB, LIMIT).is_err());
     }
 }
