@@ -13,6 +13,7 @@
 //! - [`net`]        a network card over a tap
 //! - [`vhost`]      … served by the kernel
 //! - [`vhost_user`] … or by another process
+//! - [`switch`]     a switch that other machines' network cards are served by
 //! - [`pci`]        bus 0: configuration space, BARs, MSI-X
 //!
 //! From the driver's kick to its interrupt:
@@ -47,6 +48,7 @@ pub mod pci;
 pub mod pvpanic;
 mod say;
 pub mod serial;
+pub mod switch;
 mod sys;
 #[cfg(test)]
 mod testing;

@@ -20,5 +20,6 @@ pub mod machine;
 pub mod report;
 pub mod run;
 pub mod status;
+pub mod switch;
 pub mod sys;
 pub mod workload;

@@ -1,6 +1,10 @@
 //! The only raw system calls and raw pointers of this crate. Each file gives safe types to the rest.
 //!
 //! - [`window`]    a fixed piece of guest memory: bounds-checked, volatile or atomic
+//! - [`peer`]      memory that another process shares by its fds
+//! - [`sigbus`]    … and may take away while it is in use
+//! - [`event`]     event fds that another process has made
+//! - [`copy`]      short copies between such memories
 //! - [`segments`]  scattered guest memory: one buffer of a descriptor chain
 //! - [`bounce`]    an aligned buffer, where the guest's is not
 //! - [`uring`]     many vectored transfers at once, each owning its [`segments`] while in flight
@@ -11,8 +15,12 @@
 #![allow(unsafe_code)]
 
 pub mod bounce;
+pub mod copy;
+pub mod event;
 pub mod file;
+pub mod peer;
 pub mod segments;
+pub mod sigbus;
 pub mod socket;
 pub mod tap;
 pub mod uring;

@@ -83,3 +83,9 @@ pub fn wait_any<const N: usize>(
         }
     }
 }
+
+/// Whoever waits for this socket, or will, waits no longer.
+pub fn shut_down(socket: BorrowedFd<'_>) {
+    // SAFETY: a number and a constant; no memory.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}

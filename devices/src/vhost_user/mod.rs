@@ -7,7 +7,9 @@
 //! - [`rings`]    a driver's rings, as peer after peer is told of them
 //! - [`frontend`] the backend of a device of ours: a peer, or the wait for one
 //! - [`blk`], [`net`]  such devices
+//! - [`backend`]  the serving end of a connection: what a front end may do, and in which order
 
+pub mod backend;
 pub mod blk;
 pub mod channel;
 pub mod frontend;

@@ -94,7 +94,7 @@ impl Counters {
 }
 
 /// An event fd's count, without taking it (proc(5), /proc/pid/fdinfo: `eventfd-count`, in hex).
-fn pending(event: &EventFd) -> u64 {
+pub(crate) fn pending(event: &EventFd) -> u64 {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", event.as_raw_fd())).unwrap_or_default();
     let count = info.lines().find_map(|line| line.strip_prefix("eventfd-count:"));
     count.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)

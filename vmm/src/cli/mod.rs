@@ -4,6 +4,7 @@
 //!   name in [`crate::config::knobs`]
 //! - [`workload`]  `vmm workload NAME`
 //! - [`doctor`]    `vmm doctor`
+//! - [`switch`]    `vmm switch`
 //! - [`file`]      `--config`: the same keys as TOML
 //! - [`help`]      the help, with each knob's evidence
 //! - [`usage`]     what is refused, in one line
@@ -12,6 +13,7 @@ mod doctor;
 mod file;
 mod help;
 mod run;
+mod switch;
 mod usage;
 mod workload;
 
@@ -39,6 +41,8 @@ pub enum Command {
     Workload(String),
     /// Say what this host can do; as JSON.
     Doctor(bool),
+    /// Switch frames between machines.
+    Switch(crate::switch::Plan),
     /// Print this on stdout: help or version.
     Print(String),
 }
@@ -58,6 +62,7 @@ struct Cli {
 enum Sub {
     Workload(workload::Args),
     Doctor(doctor::Args),
+    Switch(switch::Args),
 }
 
 /// Does what the command line asks, and says in one line on stderr why not.
@@ -73,6 +78,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode 
             print(&text);
             Ok(status)
         }
+        Command::Switch(plan) => crate::switch::run(&plan),
         Command::Print(text) => {
             print(&text);
             Ok(Status::Guest(0))
@@ -130,6 +136,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
         Some(Sub::Doctor(args)) => {
             run::none_given(&matches)?;
             Ok(Command::Doctor(args.json))
+        }
+        Some(Sub::Switch(args)) => {
+            run::none_given(&matches)?;
+            Ok(Command::Switch(args.resolve()?))
         }
         None => match (cli.run.resolve(asked), &file) {
             (Ok(config), _) => Ok(Command::Run(Box::new(config))),

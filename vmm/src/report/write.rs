@@ -45,11 +45,20 @@ pub fn check(requests: &[Request]) -> Result<(), WriteError> {
 
 /// Writes all of them, and says which was the first that could not be.
 pub fn all(report: &Report, requests: &[Request]) -> Result<(), WriteError> {
+    each(requests, || text::render(report), || json::render(report))
+}
+
+/// The same, of what is rendered so.
+pub fn each(
+    requests: &[Request],
+    text: impl Fn() -> String,
+    json: impl Fn() -> String,
+) -> Result<(), WriteError> {
     let mut first_error = Ok(());
     for request in requests {
         let rendered = match request.format {
-            Format::Text => text::render(report),
-            Format::Json => json::render(report),
+            Format::Text => text(),
+            Format::Json => json(),
         };
         let written = match &request.file {
             None => io::stderr().lock().write_all(rendered.as_bytes()).map_err(WriteError::Stderr),

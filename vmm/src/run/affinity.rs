@@ -9,12 +9,12 @@ use crate::sys::affinity;
 /// Why a thread cannot be kept on a CPU.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("--pin {thread}@{cpu}: this host has no CPU {cpu}; online are {online}")]
-    NoCpu { thread: String, cpu: u16, online: String },
-    #[error("--pin {thread}@{cpu}: this process may not use CPU {cpu}: its cpuset allows others only")]
-    NotAllowed { thread: String, cpu: u16 },
-    #[error("--pin {thread}@{cpu}: {error}")]
-    Other { thread: String, cpu: u16, error: io::Error },
+    #[error("{flag}: this host has no CPU {cpu}; online are {online}")]
+    NoCpu { flag: String, cpu: u16, online: String },
+    #[error("{flag}: this process may not use CPU {cpu}: its cpuset allows others only")]
+    NotAllowed { flag: String, cpu: u16 },
+    #[error("{flag}: {error}")]
+    Other { flag: String, error: io::Error },
 }
 
 impl Fatal for Error {
@@ -32,26 +32,30 @@ impl Fatal for Error {
 pub fn check(pinning: &Pinning) -> Result<(), Error> {
     let vcpus = pinning.vcpus.iter().map(|(vcpu, cpu)| (vcpu.to_string(), *cpu));
     let workers = pinning.workers.iter().map(|(worker, cpu)| (worker.clone(), *cpu));
-    let pins: Vec<(String, u16)> = vcpus.chain(workers).collect();
+    check_each(vcpus.chain(workers).map(|(thread, cpu)| (format!("--pin {thread}@{cpu}"), cpu)).collect())
+}
+
+/// The same for CPUs that any flags name.
+pub fn check_each(pins: Vec<(String, u16)>) -> Result<(), Error> {
     if pins.is_empty() {
         return Ok(());
     }
     let before = affinity::allowed();
-    let refused = pins.into_iter().find_map(|(thread, cpu)| {
+    let refused = pins.into_iter().find_map(|(flag, cpu)| {
         let error = affinity::pin(cpu.into()).err()?;
-        Some(explain(thread, cpu, error, fs::read_to_string("/sys/devices/system/cpu/online").ok()))
+        Some(explain(flag, cpu, error, fs::read_to_string("/sys/devices/system/cpu/online").ok()))
     });
-    affinity::allow(0, &before).map_err(|error| Error::Other { thread: "none".into(), cpu: 0, error })?;
+    affinity::allow(0, &before).map_err(|error| Error::Other { flag: "CPUs as before".into(), error })?;
     refused.map_or(Ok(()), Err)
 }
 
 /// EINVAL says both that there is no such CPU and that a cpuset keeps it away.
-fn explain(thread: String, cpu: u16, error: io::Error, online: Option<String>) -> Error {
+fn explain(flag: String, cpu: u16, error: io::Error, online: Option<String>) -> Error {
     let online = online.unwrap_or_default().trim().to_owned();
     match (error.kind(), contains(&online, cpu)) {
-        (io::ErrorKind::InvalidInput, Some(false)) => Error::NoCpu { thread, cpu, online },
-        (io::ErrorKind::InvalidInput, Some(true)) => Error::NotAllowed { thread, cpu },
-        _ => Error::Other { thread, cpu, error },
+        (io::ErrorKind::InvalidInput, Some(false)) => Error::NoCpu { flag, cpu, online },
+        (io::ErrorKind::InvalidInput, Some(true)) => Error::NotAllowed { flag, cpu },
+        _ => Error::Other { flag, error },
     }
 }
 
@@ -80,7 +84,8 @@ mod tests {
     #[test]
     fn one_error_number_two_causes() {
         let explain = |cpu, online: &str| {
-            explain("0".into(), cpu, io::ErrorKind::InvalidInput.into(), Some(online.into())).to_string()
+            explain(format!("--pin 0@{cpu}"), cpu, io::ErrorKind::InvalidInput.into(), Some(online.into()))
+                .to_string()
         };
         assert_eq!(explain(9, "0-1\n"), "--pin 0@9: this host has no CPU 9; online are 0-1");
         assert!(explain(1, "0-1\n").starts_with("--pin 0@1: this process may not use CPU 1"));
