@@ -2,6 +2,8 @@
 
 use abi::boot_info::{BootInfo, Mmio, PAGE, Ring0};
 
+use crate::acpi;
+
 /// First word of PVH's start information.
 const PVH_MAGIC: u32 = 0x336e_c578;
 /// Its memory map's type for memory.
@@ -20,7 +22,7 @@ pub fn read<'a>(address: usize, memory: Read<'_, 'a>) -> Option<BootInfo<'a>> {
 }
 
 /// PVH start information, version 1 (xen/include/public/arch-x86/hvm/start_info.h). It doesn't say
-/// how many CPUs there are or how fast their counters run.
+/// how fast CPUs count; how many there are is left to ACPI.
 fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
     let (text, map) = (word(info, 24) as usize, word(info, 40) as usize);
     let entries = word(info, 48) as u32 as usize;
@@ -46,11 +48,13 @@ fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
             _ => {}
         }
     }
+    let hardware = acpi::read(word(info, 32) as usize, memory);
+    (boot.vcpus, boot.ecam) = (hardware.cpus.max(1), hardware.ecam);
     boot
 }
 
 /// Eight bytes, little-endian, or as many as are there.
-fn word(bytes: &[u8], at: usize) -> u64 {
+pub fn word(bytes: &[u8], at: usize) -> u64 {
     let there = bytes.iter().skip(at).take(8).enumerate();
     there.fold(0, |word, (i, byte)| word | u64::from(*byte) << (8 * i))
 }

@@ -14,7 +14,7 @@ use workloads::platform::Unavailable;
 use crate::arch::cpu::CPUS;
 use crate::arch::device::Io;
 use crate::arch::memory::Late;
-use crate::arch::{apic, gate, interrupts, io, memory as physical, paging, syscall};
+use crate::arch::{apic, gate, interrupts, io, kvmclock, memory as physical, paging, startup, syscall};
 use crate::console::{self, Console};
 use crate::memory::Memory;
 use crate::net::card::CARD;
@@ -36,6 +36,8 @@ pub struct Machine {
     command_line: Late<&'static str>,
     /// Our monitor is below, whose ports take marks and records.
     ours: AtomicBool,
+    /// Nobody said how fast the time stamp counter runs.
+    measured: AtomicBool,
     /// Memory that is free between two workloads.
     free: Late<[(usize, usize); 2]>,
     /// Tables are filled: other CPUs may go on.
@@ -56,6 +58,7 @@ pub static MACHINE: Machine = Machine {
     buses: Late::new(),
     command_line: Late::new(),
     ours: AtomicBool::new(false),
+    measured: AtomicBool::new(false),
     free: Late::new(),
     ready: AtomicBool::new(false),
     next: AtomicUsize::new(0),
@@ -87,6 +90,10 @@ pub extern "C" fn enter(number: usize, boot_page: usize) -> ! {
         syscall::enable();
     }
     if number == 0 {
+        if !MACHINE.ours.load(Ordering::Relaxed) {
+            let cpus = MACHINE.cpus.load(Ordering::Relaxed);
+            MACHINE.cpus.store(startup::start_others(cpus), Ordering::Relaxed);
+        }
         start_main();
     }
     idle(number)
@@ -107,8 +114,9 @@ fn set_up(boot_page: usize) {
     interrupts::fill();
     apic::choose(boot.ring0);
     interrupts::fill();
-    let khz = if boot.tsc_khz == 0 { apic::measure_tsc_khz() } else { boot.tsc_khz };
-    MACHINE.scheduler.clock.set(khz);
+    let by_kvm = if boot.tsc_khz == 0 { kvmclock::khz() } else { Some(boot.tsc_khz) };
+    MACHINE.measured.store(by_kvm.is_none(), Ordering::Relaxed);
+    MACHINE.scheduler.clock.set(by_kvm.unwrap_or_else(apic::measure_tsc_khz));
     MACHINE.cpus.store((boot.vcpus as usize).clamp(1, CPUS), Ordering::Relaxed);
     MACHINE.interpreted.store(boot.ring0 == Ring0::Interpreted, Ordering::Relaxed);
     let pages = Pages { base: boot.mmio.base as usize, count: boot.mmio.count as usize, pin: boot.mmio.pin };
@@ -153,8 +161,10 @@ fn main(_: usize) -> ! {
     if MACHINE.next.load(Ordering::Relaxed) == 0 {
         mark(Mark::Init);
         if !MACHINE.ours.load(Ordering::Relaxed) {
-            let megabytes = MACHINE.memory.largest() >> 20;
-            let _ = writeln!(Console::new(), "guest kernel: {megabytes} MiB of memory free");
+            let (megabytes, cpus) = (MACHINE.memory.largest() >> 20, MACHINE.cpus.load(Ordering::Relaxed));
+            let clock = if MACHINE.measured.load(Ordering::Relaxed) { "measured" } else { "by kvmclock" };
+            let mut out = Console::new();
+            let _ = writeln!(out, "guest kernel: {megabytes} MiB of memory free, {cpus} CPUs, clock {clock}");
         }
         mark(Mark::Ready);
     }

@@ -7,7 +7,7 @@
 //! In boot order:
 //!
 //! 1. [`arch`]      entry by our monitor or by PVH: descriptors, then ring 3, for good
-//! 2. [`boot`]      what the monitor or loader says about the machine
+//! 2. [`boot`]      what the monitor or loader says about the machine; [`acpi`]
 //! 3. [`clock`], [`memory`], [`sched`]   time, space, threads and CPUs
 //! 4. [`kernel`]    one workload after the other
 //! 5. [`platform`]  what the workloads see of all this; [`file`], [`probe`]
@@ -19,6 +19,7 @@
 // What is made here is made once, by a constant, for a static.
 #![allow(clippy::new_without_default)]
 
+pub mod acpi;
 #[cfg(target_os = "none")]
 pub mod arch;
 #[cfg(target_os = "none")]

@@ -9,11 +9,11 @@ use abi::port;
 use abi::record::Record;
 use abi::workload::Spec;
 use workloads::Results;
-use workloads::platform::{Platform, Unavailable};
+use workloads::platform::{Gate, NullFile, Platform, Unavailable};
 use workloads::sys::pieces::Pieces;
 
 use crate::arch::device::Io;
-use crate::arch::{apic, cpu, exceptions, gate, io, memory as physical};
+use crate::arch::{apic, cpu, exceptions, gate, io, memory as physical, steps};
 use crate::kernel::MACHINE;
 use crate::platform::Kernel;
 use crate::virtio::registers::Registers;
@@ -62,6 +62,7 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
         }),
         "ipi-spin" => times = other_cpu(items, false)?,
         "ipi-halt" => times = other_cpu(items, true)?,
+        "steps" => return steps(spec, results),
         _ => times = touch(items)?,
     }
     let record = Record::new(spec.text(), "-", times.count(), times.total());
@@ -121,6 +122,25 @@ fn touch(items: u64) -> Result<Histogram, Unavailable> {
     }
     MACHINE.memory.give_back(loan);
     Ok(times)
+}
+
+/// Instructions of the direct call that `null,gate=call` makes, its loop included.
+fn steps(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
+    extern "C" fn calls(pairs: usize) {
+        let Ok(file) = Kernel.null(Gate::Call, true) else { return };
+        let mut bytes = [0; 40];
+        for _ in 0..pairs {
+            black_box(file.write(black_box(&bytes)));
+            black_box(file.read(black_box(&mut bytes)));
+        }
+    }
+    let pairs = spec.count("items");
+    let start = Kernel.now();
+    // What is around the loop is in both.
+    let instructions = steps::count(calls, pairs) - steps::count(calls, 0);
+    let record = Record::new(spec.text(), "-", 2 * pairs as u64, Kernel.now() - start);
+    results(&record.with("instructions", instructions));
+    Ok(())
 }
 
 /// An exception: the workload ends here.

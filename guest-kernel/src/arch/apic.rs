@@ -92,15 +92,34 @@ pub fn restart(cpu: usize) {
     send(cpu, RESTART);
 }
 
-/// A fixed interrupt to one CPU; its number is its APIC's id.
+/// Delivery modes (SDM vol. 3 §11.6.1), level asserted.
+const INIT: u32 = 0x4500;
+const START_UP: u32 = 0x4600;
+
+/// Resets a CPU that is to be started.
+pub fn init(cpu: usize) {
+    command(cpu, INIT);
+}
+
+/// Starts it in real mode, in this page.
+pub fn start_up(cpu: usize, page: u8) {
+    command(cpu, START_UP | u32::from(page));
+}
+
+/// A fixed interrupt to one CPU.
 pub fn send(cpu: usize, vector: u8) {
+    command(cpu, vector.into());
+}
+
+/// Commands the APIC of one CPU, whose number is its APIC's id.
+fn command(cpu: usize, what: u32) {
     if is_x2apic() {
-        let command = (cpu as u64) << 32 | u64::from(vector);
-        // SAFETY: an interrupt to a vector of ours.
+        let command = (cpu as u64) << 32 | u64::from(what);
+        // SAFETY: an interrupt to a vector of ours, or the start of a CPU that does nothing yet.
         unsafe { gate::wrmsr(0x800 + (COMMAND_LOW as u32 >> 4), command) };
     } else {
         write(COMMAND_HIGH, (cpu as u32) << 24);
-        write(COMMAND_LOW, u32::from(vector));
+        write(COMMAND_LOW, what);
     }
 }
 

@@ -6,7 +6,7 @@ use core::fmt::Write;
 use abi::port;
 
 use super::cpu::{self, CPUS, KERNEL_CODE};
-use super::{apic, gate, io};
+use super::{apic, gate, io, steps};
 use crate::console::Console;
 
 /// Vectors in the table.
@@ -112,6 +112,7 @@ pub fn fill() {
     let table = (&raw mut IDT).cast::<Gate>();
     for vector in 0..VECTORS {
         let entry = match vector {
+            1 => Gate::to((&raw const steps::step) as usize, 0, 0),
             3 => Gate::to((&raw const gate::gate) as usize, 3, 0),
             // On a stack of their own: ring 0 may have run out of its.
             0..32 => Gate::to((&raw const exceptions) as usize + 16 * vector, 0, 1),

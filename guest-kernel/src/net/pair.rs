@@ -151,17 +151,19 @@ impl Sender {
 pub struct Receiver {
     half: Half,
     listening: bool,
+    /// It has lied, and is silent from then on.
+    broken: bool,
 }
 
 impl Receiver {
-    pub const ABSENT: Receiver = Receiver { half: Half::ABSENT, listening: false };
+    pub const ABSENT: Receiver = Receiver { half: Half::ABSENT, listening: false, broken: false };
 
     pub fn new(
         device: &Device,
         number: u16,
         interrupt: Option<(usize, u8)>,
     ) -> Result<Receiver, Unavailable> {
-        Ok(Receiver { half: Half::new(device, number, true, interrupt)?, listening: false })
+        Ok(Receiver { half: Half::new(device, number, true, interrupt)?, ..Receiver::ABSENT })
     }
 
     pub fn kick(&mut self) {
@@ -169,9 +171,11 @@ impl Receiver {
         MACHINE.scheduler.count_kicks(kick.into(), kick);
     }
 
-    /// Takes what has arrived first. A device that lies gets no buffer back, and is silent then.
+    /// Takes what has arrived first.
     pub fn take(&mut self, pair: usize) -> Option<Arrival> {
-        let (slot, len) = self.half.queue.take().ok()??;
+        let taken = self.half.queue.take();
+        self.broken |= taken.is_err();
+        let (slot, len) = taken.ok()??;
         Some(Arrival { pair: pair as u16, slot: slot as u16, len: len.min(BUFFER) as u16 })
     }
 
@@ -187,13 +191,13 @@ impl Receiver {
     }
 
     pub fn has_arrivals(&self) -> bool {
-        self.half.queue.has_used()
+        !self.broken && self.half.queue.has_used()
     }
 
     /// Asks for an interrupt at the next arrival; whether there is one already.
     pub fn listen(&mut self) -> bool {
         self.listening = true;
-        self.half.queue.listen()
+        self.half.queue.listen() && !self.broken
     }
 
     /// No interrupts any more; whether one may have come.

@@ -85,15 +85,15 @@ impl Cpu {
 type Counter = fn(&Cpu) -> &AtomicU64;
 
 /// The names of the counters.
-const COUNTERS: [(&str, Counter); 7] = [
+const COUNTERS: [(&str, Counter); 5] = [
     ("halts", |cpu| &cpu.halts),
     ("halts_avoided", |cpu| &cpu.halts_avoided),
     ("ipis", |cpu| &cpu.ipis),
     ("ipis_avoided", |cpu| &cpu.ipis_avoided),
     ("switches", |cpu| &cpu.switches),
-    ("kicks", |cpu| &cpu.kicks),
-    ("kicks_avoided", |cpu| &cpu.kicks_avoided),
 ];
+const DEVICE_COUNTERS: [(&str, Counter); 2] =
+    [("kicks", |cpu| &cpu.kicks), ("kicks_avoided", |cpu| &cpu.kicks_avoided)];
 
 impl Scheduler {
     pub const fn new() -> Scheduler {
@@ -116,14 +116,20 @@ impl Scheduler {
         };
         self.patience.store(ns, Ordering::Relaxed);
         for cpu in &self.cpus {
-            COUNTERS.iter().for_each(|(_, counter)| counter(cpu).store(0, Ordering::Relaxed));
+            COUNTERS
+                .iter()
+                .chain(&DEVICE_COUNTERS)
+                .for_each(|(_, counter)| counter(cpu).store(0, Ordering::Relaxed));
         }
     }
 
     /// The counters since [`Scheduler::prepare`], over all CPUs.
     pub fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        for (name, counter) in COUNTERS {
-            each(name, self.cpus.iter().map(|cpu| counter(cpu).load(Ordering::Relaxed)).sum());
+        let sum = |counter: Counter| self.cpus.iter().map(|cpu| counter(cpu).load(Ordering::Relaxed)).sum();
+        COUNTERS.into_iter().for_each(|(name, counter)| each(name, sum(counter)));
+        // Of a device, where there was one.
+        if DEVICE_COUNTERS.iter().any(|(_, counter)| sum(*counter) > 0) {
+            DEVICE_COUNTERS.into_iter().for_each(|(name, counter)| each(name, sum(counter)));
         }
     }
 

@@ -241,7 +241,7 @@ pub const ALL: &[Workload] = &[
                 "what",
                 Kind::Choice(&[
                     "cpuid", "pio", "mmio", "gate", "hlt", "ipi-self", "ipi-spin", "ipi-halt", "timer",
-                    "touch",
+                    "touch", "steps",
                 ]),
                 "pio",
                 "the mechanism",

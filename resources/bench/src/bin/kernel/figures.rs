@@ -1,0 +1,188 @@
+//! Each figure, what is aimed at, and whether it is reached.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::report::Report;
+use crate::{BARE, Plan};
+
+/// Measures and prints them all.
+pub fn all(plan: &Plan) -> io::Result<()> {
+    println!("{:<58} {:>10} {:>10}", "figure", "got", "aim");
+    calls(plan)?;
+    hand_overs(plan)?;
+    ready(plan)?;
+    disk(plan)
+}
+
+/// Whether a figure is to be at least, or at most, what is aimed at.
+#[derive(Clone, Copy)]
+enum Aim {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+fn row(figure: &str, got: Option<f64>, aim: Option<Aim>) {
+    let number = |value: f64| match value {
+        100.0.. => format!("{value:.0}"),
+        0.01..0.1 => format!("{value:.3}"),
+        ..0.1 => format!("{value:.4}"),
+        _ => format!("{value:.2}"),
+    };
+    let shown = got.map_or("-".into(), number);
+    let (sign, reached) = match (aim, got) {
+        (Some(Aim::AtLeast(aim)), got) => (format!(">= {}", number(aim)), got.map(|got| got >= aim)),
+        (Some(Aim::AtMost(aim)), got) => (format!("<= {}", number(aim)), got.map(|got| got <= aim)),
+        (None, _) => (String::new(), None),
+    };
+    let verdict = match reached {
+        Some(true) => "reached",
+        Some(false) => "missed",
+        None => "",
+    };
+    println!("{}", format!("{figure:<58} {shown:>10} {sign:>10}  {verdict}").trim_end());
+}
+
+fn ratio(above: Option<f64>, below: Option<f64>) -> Option<f64> {
+    Some(above? / below?)
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// The shortest of the rounds: what others on this machine have disturbed least.
+#[derive(Default)]
+struct Best(Option<f64>);
+
+impl Best {
+    fn take(&mut self, ns: Option<f64>) {
+        self.0 = [self.0, ns].into_iter().flatten().reduce(f64::min);
+    }
+}
+
+/// The same workloads in a Linux guest.
+fn linux(plan: &Plan, arguments: &[&str]) -> io::Result<Option<Report>> {
+    let Some(kernel) = &plan.linux else { return Ok(None) };
+    let kernel = kernel.display().to_string();
+    Report::of(&plan.vmm, &[&["--kernel", &kernel, "--memory", "512M"], arguments].concat()).map(Some)
+}
+
+fn calls(plan: &Plan) -> io::Result<()> {
+    let (call, syscall, steps) = ("null,gate=call", "null,gate=syscall", "probe,what=steps,items=100");
+    let workloads = ["--workload", call, "--workload", syscall, "--workload", steps];
+    let (mut direct, mut crossing, mut theirs) = (Best::default(), Best::default(), Best::default());
+    let mut instructions = None;
+    for round in 0..plan.rounds {
+        let report = Report::of(&plan.vmm, &workloads)?;
+        direct.take(report.each_ns(call));
+        crossing.take(report.each_ns(syscall));
+        instructions = report.value(steps, "instructions").map(|all| all as f64 / 200.0);
+        if round == 0 && report.each_ns(syscall).is_none() {
+            println!("null: by syscall from ring 3: {}", report.outcome(syscall));
+        }
+        if let Some(linux) = linux(plan, &["--workload", "null"])? {
+            theirs.take(linux.each_ns("null"));
+        }
+    }
+    row("null: ns a direct call", direct.0, None);
+    row(
+        "null: a syscall from ring 3 over a direct call",
+        ratio(crossing.0, direct.0),
+        Some(Aim::AtLeast(7.3)),
+    );
+    if plan.linux.is_some() {
+        let theirs = ratio(theirs.0, direct.0);
+        row("null: the Linux guest's over a direct call", theirs, Some(Aim::AtLeast(7.3)));
+    }
+    row("null: instructions a direct call, its loop included", instructions, Some(Aim::AtMost(25.0)));
+    Ok(())
+}
+
+fn hand_overs(plan: &Plan) -> io::Result<()> {
+    const ITEMS: f64 = 20_000.0;
+    let (halt, spin) = ("ipc,items=20000", "ipc,items=20000,idle=spin:20000");
+    let (mut halting, mut spinning, mut theirs) = (Best::default(), Best::default(), Best::default());
+    let (mut halts, mut ipis) = (Vec::new(), Vec::new());
+    for _ in 0..plan.rounds {
+        let report = Report::of(&plan.vmm, &["--vcpus", "2", "--workload", halt, "--workload", spin])?;
+        halting.take(report.each_ns(halt));
+        spinning.take(report.each_ns(spin));
+        halts.extend(report.halts(spin).map(|count| 100.0 * count as f64 / ITEMS));
+        ipis.extend(report.value(spin, "ipis").map(|count| 100.0 * count as f64 / ITEMS));
+        if let Some(linux) = linux(plan, &["--vcpus", "2", "--workload", halt])? {
+            theirs.take(linux.each_ns(halt));
+        }
+    }
+    row("ipc: HLT exits in 100 items, spinning first", median(halts), Some(Aim::AtMost(1.0)));
+    row("ipc: IPIs in 100 items, spinning first", median(ipis), Some(Aim::AtMost(1.0)));
+    row("ipc: rate of spinning over halting", ratio(halting.0, spinning.0), Some(Aim::AtLeast(2.4)));
+    if plan.linux.is_some() {
+        row("ipc: rate of spinning over the Linux guest's", ratio(theirs.0, spinning.0), None);
+    }
+    Ok(())
+}
+
+fn ready(plan: &Plan) -> io::Result<()> {
+    let ours = std::env::current_exe()?;
+    let time = |program: &Path, arguments: &[&str]| -> io::Result<f64> {
+        let began = Instant::now();
+        let status = Command::new(program).args(arguments).stderr(Stdio::null()).status()?;
+        match status.success() {
+            true => Ok(began.elapsed().as_secs_f64() * 1000.0),
+            false => Err(io::Error::other(format!("{}: {status}", program.display()))),
+        }
+    };
+    let (mut bare, mut whole) = (Vec::new(), Vec::new());
+    for _ in 0..4 * plan.rounds {
+        bare.push(time(&ours, &[BARE])?);
+        whole.push(time(&plan.vmm, &["--workload", "ready", "--console", "none", "--report", "none"])?);
+    }
+    let (bare, whole) = (median(bare), median(whole));
+    row("ready: ms of a bare probe: VM, vCPU, 256 MiB, entered, ended", bare, None);
+    row("ready: ms of vmm, ready and ended", whole, None);
+    row("ready: vmm over a bare probe", ratio(whole, bare), Some(Aim::AtMost(2.0)));
+    let report = Report::of(&plan.vmm, &["--workload", "ready"])?;
+    let private = report.at("/memory/vmm_private_bytes").map(|bytes| bytes as f64 / 1024.0);
+    row("ready: KiB of private memory beyond the guest's", private, Some(Aim::AtMost(1024.0)));
+    Ok(())
+}
+
+/// What twice as many requests cost more: the steady state, without bringing a device up.
+fn disk(plan: &Plan) -> io::Result<()> {
+    let path = std::env::temp_dir().join(format!("kernel-disk-{}", std::process::id()));
+    File::create(&path)?.set_len(64 << 20)?;
+    let disk = format!("path={}", path.display());
+    let (few, many) = ("blk,blk=poll,items=10000", "blk,blk=poll,items=20000");
+    let words = ["--disk", &disk, "--busy-poll", "1000000", "--workload", few, "--workload", many];
+    let report = Report::of(&plan.vmm, &words);
+    let _ = std::fs::remove_file(&path);
+    let report = report?;
+    let more = |count: &dyn Fn(&str) -> Option<u64>| {
+        Some(count(many)?.saturating_sub(count(few)?) as f64 / 10_000.0)
+    };
+    for (figure, name) in
+        [("blk: interrupts a polled request", "interrupts"), ("blk: kicks a polled request", "kicks")]
+    {
+        row(figure, more(&|workload| report.value(workload, name)), Some(Aim::AtMost(0.001)));
+    }
+    let returns = more(&|workload| report.returns(workload));
+    row("blk: exits to the monitor a polled request", returns, Some(Aim::AtMost(0.001)));
+    row("blk: us a polled request", report.each_ns(many).map(|ns| ns / 1000.0), None);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_ratios() {
+        assert_eq!((median(vec![3.0, 1.0, 2.0]), median(Vec::new())), (Some(2.0), None));
+        assert_eq!((ratio(Some(6.0), Some(3.0)), ratio(None, Some(1.0))), (Some(2.0), None));
+    }
+}
