@@ -134,3 +134,61 @@ fn writes_to_a_disk_that_refuses_them_fail_one_by_one() {
     assert_eq!((value(&ended, workload, "ops"), value(&ended, workload, "failed")), (20, 20));
     let _ = std::fs::remove_file(image);
 }
+
+/// A tar image of these files.
+fn tar(contents: &[&[u8]]) -> Vec<u8> {
+    let folder = scratch("root");
+    std::fs::create_dir(&folder).expect("make a folder");
+    for (n, content) in contents.iter().enumerate() {
+        std::fs::write(folder.join(format!("file{n}")), content).expect("write a file");
+    }
+    let output = std::process::Command::new("tar").arg("-C").arg(&folder).args(["-cf", "-", "."]).output();
+    let _ = std::fs::remove_dir_all(&folder);
+    output.expect("run tar").stdout
+}
+
+#[test]
+fn a_root_in_memory_or_on_a_disk() {
+    let Some(_) = any_guest() else { return };
+    let contents: [&[u8]; 3] = [&[0xa5; 100_000], b"a short one", b""];
+    let path = scratch("root.tar");
+    std::fs::write(&path, tar(&contents)).expect("write the image");
+    let sum: Vec<u64> = contents.iter().map(|content| content.len() as u64).collect();
+    let workloads = ["root", "root,from=disk", "root,from=disk,blk=poll"];
+    let initrd = ["--initrd".into(), path.display().to_string()];
+    let ended = machine(&workloads).args(initrd.clone()).args(disk(&path)).run();
+    ended.expect("exit", 0);
+    for workload in workloads {
+        assert_eq!(value(&ended, workload, "ops"), 3, "{workload}");
+        assert_eq!(value(&ended, workload, "bytes"), sum.iter().sum::<u64>(), "{workload}");
+    }
+    // Whichever way they came, the same bytes.
+    let sums = workloads.map(|workload| value(&ended, workload, "sum"));
+    assert!(sums.iter().all(|sum| *sum == sums[0]) && sums[0] != 0xcbf2_9ce4_8422_2325, "{sums:x?}");
+    let _ = std::fs::remove_file(path);
+}
+
+#[test]
+fn a_corrupt_root_is_said_and_the_next_workload_goes_on() {
+    let Some(_) = any_guest() else { return };
+    let good = tar(&[&[7; 5000]]);
+    let mut garbled = good.clone();
+    garbled[3] ^= 1;
+    for (image, why) in [
+        (garbled, "failed:tar-header-checksum-is-wrong"),
+        (good[..3000].to_vec(), "failed:tar-file-is-cut-short"),
+        (vec![b'x'; 2048], "failed:tar-header-is-none"),
+    ] {
+        let path = scratch("root.tar");
+        std::fs::write(&path, image).expect("write the image");
+        let initrd = ["--initrd".into(), path.display().to_string()];
+        let ended = machine(&["root", "null,gate=call,calls=10"]).args(initrd).run();
+        ended.expect("exit", 0);
+        assert_eq!(record(&ended, "root")["outcome"], why);
+        assert_eq!(record(&ended, "null,gate=call,calls=10")["outcome"], "ok");
+        let _ = std::fs::remove_file(path);
+    }
+    let without = machine(&["root"]).run();
+    assert_eq!(record(&without, "root")["outcome"], "unavailable:no-root-in-memory");
+    machine(&["root"]).args(["--initrd", "/nonexistent"]).run().expect_refusal(65, "/nonexistent");
+}

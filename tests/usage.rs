@@ -69,7 +69,6 @@ fn a_flag_or_word_that_does_not_exist_names_the_nearest() {
         ("--workload nul", "did you mean null?"),
         ("--workload exit=64", "status=64 is not valid"),
         ("--workload shell", "--workload: shell runs under Linux only"),
-        ("--initrd i", "--initrd: goes with --kernel"),
         (
             "--kernel k --initrd i --workload null",
             "--workload: is for the built-in init, which --initrd replaces",

@@ -93,6 +93,11 @@ impl Disk {
         self.queue.memory.address() + offset as u64
     }
 
+    /// Copies from what a request that has ended has read.
+    pub fn copy(&self, tag: u32, offset: usize, bytes: &mut [u8]) {
+        self.queue.memory.get(self.data + self.size * tag as usize + offset, bytes);
+    }
+
     /// One kick for all that was submitted since the last, if the device wants one.
     fn kick(&mut self) {
         let (requests, kick) = self.queue.wants_kick();

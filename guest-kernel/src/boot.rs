@@ -1,6 +1,6 @@
 //! What the monitor or the loader says about the machine.
 
-use abi::boot_info::{BootInfo, Mmio, PAGE, Ring0};
+use abi::boot_info::{BootInfo, Mmio, PAGE, Ring0, Root};
 
 use crate::acpi;
 
@@ -36,6 +36,7 @@ fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
         ring0: Ring0::Native,
         ecam: 0,
         mmio: Mmio::default(),
+        root: Root::default(),
         command_line: core::str::from_utf8(&text[..length]).unwrap_or(""),
     };
     // The map may be long, but no loader writes more than a page of it.
@@ -96,6 +97,7 @@ mod tests {
             ring0: Ring0::Interpreted,
             ecam: 0,
             mmio: Mmio::default(),
+            root: Root::default(),
             command_line: "x",
         };
         let page = info.encode().unwrap();

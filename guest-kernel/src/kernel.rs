@@ -20,6 +20,7 @@ use crate::memory::Memory;
 use crate::net::card::CARD;
 use crate::platform::Kernel;
 use crate::probe;
+use crate::root;
 use crate::sched::scheduler::Scheduler;
 use crate::virtio::device::{self, Buses};
 use crate::virtio::mmio::Pages;
@@ -33,6 +34,7 @@ pub struct Machine {
     pub interpreted: AtomicBool,
     /// Where devices are looked for.
     buses: Late<Buses>,
+    root: Late<(usize, usize)>,
     command_line: Late<&'static str>,
     /// Our monitor is below, whose ports take marks and records.
     ours: AtomicBool,
@@ -56,6 +58,7 @@ pub static MACHINE: Machine = Machine {
     cpus: AtomicUsize::new(0),
     interpreted: AtomicBool::new(false),
     buses: Late::new(),
+    root: Late::new(),
     command_line: Late::new(),
     ours: AtomicBool::new(false),
     measured: AtomicBool::new(false),
@@ -67,6 +70,11 @@ pub static MACHINE: Machine = Machine {
 };
 
 impl Machine {
+    /// Where the root is in memory, and its length.
+    pub fn root(&self) -> Option<(usize, usize)> {
+        self.root.get().filter(|(_, len)| *len > 0)
+    }
+
     pub fn buses(&self) -> Buses {
         self.buses.get().unwrap_or_default()
     }
@@ -121,6 +129,7 @@ fn set_up(boot_page: usize) {
     MACHINE.interpreted.store(boot.ring0 == Ring0::Interpreted, Ordering::Relaxed);
     let pages = Pages { base: boot.mmio.base as usize, count: boot.mmio.count as usize, pin: boot.mmio.pin };
     MACHINE.buses.set(Buses { ecam: boot.ecam as usize, pages });
+    MACHINE.root.set((boot.root.start as usize, boot.root.len as usize));
     let start = keep(boot.command_line);
     MACHINE.free.set([(start, boot.low_end as usize), (FOUR_GIB, boot.high_end as usize)]);
 }
@@ -197,12 +206,15 @@ fn run(spec: &Spec<'_>) {
         "exit" => exit(spec.number("status") as u8),
         "ready" => exit(0),
         "fault" => probe::fault(spec),
-        "probe" => {
-            if let Err(Unavailable(why)) = probe::run(spec, &mut record) {
-                record(&Record::without(spec.text(), Outcome::Unavailable(why)));
-            }
-        }
+        "probe" => unless_unavailable(spec, probe::run(spec, &mut record)),
+        "root" => unless_unavailable(spec, root::run(spec, &mut record)),
         _ => workloads::run(&Kernel, spec, &mut record),
+    }
+}
+
+fn unless_unavailable(spec: &Spec<'_>, done: Result<(), Unavailable>) {
+    if let Err(Unavailable(why)) = done {
+        record(&Record::without(spec.text(), Outcome::Unavailable(why)));
     }
 }
 

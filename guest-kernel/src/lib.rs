@@ -11,7 +11,7 @@
 //! 3. [`clock`], [`memory`], [`sched`]   time, space, threads and CPUs
 //! 4. [`kernel`]    one workload after the other
 //! 5. [`platform`]  what the workloads see of all this; [`file`], [`probe`]
-//! 6. [`virtio`]    devices, looked for when a workload wants one; [`blk`], [`net`]
+//! 6. [`virtio`]    devices, looked for when a workload wants one; [`blk`], [`net`], [`tar`]
 //! 7. [`console`]   text for people, records for the monitor
 //!
 //! Built for the host, the crate is the part without the CPU, with its tests.
@@ -37,5 +37,8 @@ pub mod net;
 pub mod platform;
 #[cfg(target_os = "none")]
 mod probe;
+#[cfg(target_os = "none")]
+mod root;
 pub mod sched;
+pub mod tar;
 pub mod virtio;

@@ -43,10 +43,18 @@ pub struct Mmio {
     pub pin: u32,
 }
 
+/// The root, a tar image; of no length: there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Root {
+    pub start: u64,
+    pub len: u64,
+}
+
 /// The contents of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootInfo<'a> {
-    /// End of memory below 4 GiB; it begins at 0 and has no hole.
+    /// End of memory below 4 GiB that is the kernel's; it begins at 0 and has no hole. The root lies
+    /// behind it.
     pub low_end: u64,
     /// End of memory above 4 GiB; 4 GiB or less: there is none.
     pub high_end: u64,
@@ -57,6 +65,7 @@ pub struct BootInfo<'a> {
     /// Configuration space of PCI bus 0; 0: there is no PCI.
     pub ecam: u64,
     pub mmio: Mmio,
+    pub root: Root,
     /// Words; each `workload=NAME[,key=value…]` runs in turn, without any the tour runs.
     pub command_line: &'a str,
 }
@@ -76,6 +85,8 @@ impl<'a> BootInfo<'a> {
             self.ecam,
             self.mmio.base,
             u64::from(self.mmio.count) | u64::from(self.mmio.pin) << 32,
+            self.root.start,
+            self.root.len,
         ];
         for (bytes, word) in header.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
@@ -99,6 +110,7 @@ impl<'a> BootInfo<'a> {
             vcpus: (word(3) >> 32) as u32,
             ecam: word(5),
             mmio: Mmio { base: word(6), count: word(7) as u32, pin: (word(7) >> 32) as u32 },
+            root: Root { start: word(8), len: word(9) },
             ring0: if word(4) as u32 == 1 { Ring0::Interpreted } else { Ring0::Native },
             command_line,
         })
@@ -124,6 +136,7 @@ mod tests {
             ring0: Ring0::Interpreted,
             ecam: 0xe000_0000,
             mmio: Mmio { base: 0xe020_0000, count: 3, pin: 2 },
+            root: Root { start: 0xbfff_0000, len: 10240 },
             command_line: "quiet workload=ipc,items=5  workload=ready",
         };
         let page = info.encode().unwrap();
@@ -136,9 +149,17 @@ mod tests {
         assert_eq!(BootInfo::decode(&[0; PAGE]), None);
         let long = [b'x'; COMMAND_LINE + 1];
         let command_line = core::str::from_utf8(&long).unwrap();
-        let (ring0, mmio) = (Ring0::Native, Mmio::default());
-        let info =
-            BootInfo { low_end: 0, high_end: 0, tsc_khz: 0, vcpus: 1, ring0, ecam: 0, mmio, command_line };
+        let info = BootInfo {
+            low_end: 0,
+            high_end: 0,
+            tsc_khz: 0,
+            vcpus: 1,
+            ring0: Ring0::Native,
+            ecam: 0,
+            mmio: Mmio::default(),
+            root: Root::default(),
+            command_line,
+        };
         assert_eq!(info.encode(), None);
         let mut page = BootInfo { command_line: "", ..info }.encode().unwrap();
         page[39] = 0xff;

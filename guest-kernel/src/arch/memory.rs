@@ -23,6 +23,12 @@ pub fn boot_info(address: usize) -> Option<BootInfo<'static>> {
     boot::read(address, &|address, len| unsafe { slice::from_raw_parts(address as *const u8, len) })
 }
 
+/// What the monitor has laid behind the memory that is lent.
+pub fn image(start: usize, len: usize) -> &'static [u8] {
+    // SAFETY: mapped, and nobody writes it.
+    unsafe { slice::from_raw_parts(start as *const u8, len) }
+}
+
 /// Memory on loan, as bytes.
 pub fn bytes(loan: &mut Loan) -> &mut [u8] {
     let range = loan.range();

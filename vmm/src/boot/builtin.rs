@@ -1,7 +1,7 @@
 //! The guest kernel that this binary carries, and the state in which it is entered
 //! (`abi::boot_info`).
 
-use abi::boot_info::{BootInfo, COMMAND_LINE, Mmio, Ring0};
+use abi::boot_info::{BootInfo, COMMAND_LINE, Mmio, Ring0, Root};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
@@ -40,12 +40,15 @@ pub enum Error {
 /// Memory that the kernel needs beside itself, for stacks and small workloads.
 const SLACK: u64 = 1 << 20;
 
-/// Copies the kernel and its page tables to guest memory of `size` bytes; returns its entry.
-pub fn load(memory: &GuestMemoryMmap, size: u64) -> Result<u64, Error> {
+/// Copies the kernel and its page tables to guest memory of `size` bytes, and finds room for a root of
+/// `root` bytes at the end of what is below 4 GiB; returns the kernel's entry and where the root goes.
+pub fn load(memory: &GuestMemoryMmap, size: u64, root: u64) -> Result<(u64, Root), Error> {
     let low_end = layout::low_end(size);
+    let start = low_end.saturating_sub(root) & !0xfff;
     let entry = segments(|address, bytes, end| {
-        if end + SLACK > low_end {
-            return Err(Error::TooLittle { has: size >> 20, needs: (end + SLACK).div_ceil(1 << 20) });
+        if end + SLACK > start {
+            let needs = (end + SLACK).saturating_add(root).div_ceil(1 << 20);
+            return Err(Error::TooLittle { has: size >> 20, needs });
         }
         Ok(memory.write_slice(bytes, GuestAddress(address))?)
     })?;
@@ -64,19 +67,20 @@ pub fn load(memory: &GuestMemoryMmap, size: u64) -> Result<u64, Error> {
         }
         memory.write_slice(&directory, GuestAddress(at(2 + n)))?;
     }
-    Ok(entry)
+    Ok((entry, Root { start, len: root }))
 }
 
 /// Tells the kernel about its machine.
 pub fn tell(memory: &GuestMemoryMmap, config: &Config, machine: Told<'_>) -> Result<(), Error> {
     let info = BootInfo {
-        low_end: layout::low_end(config.memory.size),
+        low_end: machine.root.start,
         high_end: high_end(config.memory.size),
         tsc_khz: machine.tsc_khz,
         vcpus: config.vcpus.into(),
         ring0: if machine.interpreted { Ring0::Interpreted } else { Ring0::Native },
         ecam: if machine.devices.pci { layout::ECAM } else { 0 },
         mmio: machine.devices.mmio,
+        root: machine.root,
         command_line: machine.command_line,
     };
     let page = info.encode().ok_or(Error::CommandLine(info.command_line.len()))?;
@@ -96,6 +100,7 @@ pub struct Told<'a> {
     pub tsc_khz: u32,
     pub interpreted: bool,
     pub devices: Devices,
+    pub root: Root,
     pub command_line: &'a str,
 }
 
@@ -133,7 +138,8 @@ mod tests {
     #[test]
     fn it_is_loaded_and_every_page_is_user_accessible() {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 32 << 20)]).unwrap();
-        let entry = load(&memory, 32 << 20).unwrap();
+        let (entry, root) = load(&memory, 32 << 20, 10_240).unwrap();
+        assert_eq!((root.start, root.len), ((32 << 20) - 12_288, 10_240));
         let read = |at: u64| memory.read_obj::<u64>(GuestAddress(at)).unwrap();
         assert_ne!(read(entry), 0);
         for address in [0u64, 0x123_4567, 0xfee0_0000, 0xffff_ffff] {
@@ -146,8 +152,10 @@ mod tests {
     #[test]
     fn the_wrong_amount_of_memory_says_the_right_one() {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 8 << 20)]).unwrap();
-        let says = |size| load(&memory, size).unwrap_err().to_string();
+        let says = |size| load(&memory, size, 0).unwrap_err().to_string();
         assert!(says(1 << 20).starts_with("1 MiB of memory are too little"), "{}", says(1 << 20));
+        let with_root = load(&memory, 8 << 20, 9 << 20).unwrap_err().to_string();
+        assert!(with_root.starts_with("8 MiB of memory are too little"), "{with_root}");
         assert!(says(1 << 40).contains("are too much for the built-in kernel"), "{}", says(1 << 40));
     }
 }

@@ -2,8 +2,9 @@
 //! boot parameters. Opened and checked before a VM exists, copied once.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use abi::boot_info::Root;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::cmdline::{self, Cmdline};
@@ -50,7 +51,8 @@ impl Fatal for Error {
 
 /// What a machine runs.
 pub enum Payload {
-    Builtin,
+    /// The built-in kernel, and its root.
+    Builtin(Option<(PathBuf, File)>),
     File(Box<Files>),
 }
 
@@ -81,6 +83,8 @@ pub struct Context<'a> {
 pub struct Loaded {
     pub entry: Entry,
     pub cmdline: Cmdline,
+    /// The built-in kernel's, in memory.
+    pub root: Root,
 }
 
 /// Modules that make a machine's end visible, where the kernel has them.
@@ -88,7 +92,11 @@ const USEFUL: [&str; 1] = ["pvpanic-mmio"];
 
 /// Opens what `config` names.
 pub fn open(config: &Config) -> Result<Payload, Error> {
-    let Some(path) = config.boot.kernel.as_deref() else { return Ok(Payload::Builtin) };
+    let Some(path) = config.boot.kernel.as_deref() else {
+        let root = config.boot.initrd.as_ref();
+        let root = root.map(|path| Ok::<_, Error>((path.clone(), input::open("initrd", path)?)));
+        return Ok(Payload::Builtin(root.transpose()?));
+    };
     let kernel = load::open(path)?;
     let mut notes = Vec::new();
     let initrd = match &config.boot.initrd {
@@ -136,7 +144,7 @@ impl Payload {
     /// What was looked for and not found, though the guest may do without.
     pub fn notes(&self) -> &[String] {
         match self {
-            Payload::Builtin => &[],
+            Payload::Builtin(_) => &[],
             Payload::File(files) => &files.notes,
         }
     }
@@ -144,10 +152,18 @@ impl Payload {
     /// Copies everything into guest memory.
     pub fn load(self, memory: &GuestMemoryMmap, with: &Context) -> Result<Loaded, Error> {
         match self {
-            Payload::Builtin => {
-                let rip = builtin::load(memory, with.config.memory.size)?;
+            Payload::Builtin(mut root) => {
+                let failed = |path: &Path, error| Error::Initrd(path.into(), error);
+                let len = root.as_ref().map_or(Ok(0), |(path, file)| {
+                    file.metadata().map(|metadata| metadata.len()).map_err(|error| failed(path, error))
+                })?;
+                let (rip, root_at) = builtin::load(memory, with.config.memory.size, len)?;
+                if let Some((path, file)) = &mut root {
+                    load::file(memory, root_at.start, file, len).map_err(|error| failed(path, error))?;
+                }
                 let cmdline = Cmdline::with_workloads(&with.config.boot);
-                Ok(Loaded { entry: Entry::Builtin { rip, vcpu: 0, xapic: false }, cmdline })
+                let entry = Entry::Builtin { rip, vcpu: 0, xapic: false };
+                Ok(Loaded { entry, cmdline, root: root_at })
             }
             Payload::File(files) => files.load(memory, with),
         }
@@ -209,6 +225,6 @@ impl Files {
                 },
             )?,
         }
-        Ok(Loaded { entry: kernel.entry, cmdline })
+        Ok(Loaded { entry: kernel.entry, cmdline, root: Root::default() })
     }
 }

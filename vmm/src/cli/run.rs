@@ -46,7 +46,8 @@ struct Guest {
     /// bzImage, ELF vmlinux or PVH ELF, told apart by content [default: the built-in guest kernel]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// Initial RAM disk [default for Linux: the VMM itself, as process 1]
+    /// Initial RAM disk; of the built-in kernel its root, a tar image [default for Linux: the VMM itself, as
+    /// process 1]
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
     /// Kernel command line; -v shows what the VMM adds to it

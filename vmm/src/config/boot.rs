@@ -60,11 +60,10 @@ impl Boot {
         let (builtin, own_init) = (self.kernel.is_none(), self.initrd.is_some());
         let modules = self.modules.is_some();
         let rules = [
-            ("initrd", builtin && own_init, BootError::NeedsKernel),
             ("modules", builtin && modules, BootError::NeedsKernel),
             ("boot", builtin && self.protocol != Protocol::Auto, BootError::NeedsKernel),
             ("modules", own_init && modules, BootError::ReplacedInit),
-            ("workload", own_init && !self.workloads.is_empty(), BootError::ReplacedInit),
+            ("workload", !builtin && own_init && !self.workloads.is_empty(), BootError::ReplacedInit),
         ];
         if let Some((flag, _, error)) = rules.into_iter().find(|(_, broken, _)| *broken) {
             return Err((flag, error));
@@ -114,7 +113,7 @@ mod tests {
     fn nothing_is_ignored() {
         assert_eq!(boot(false, false, &["ipc,items=5"]).check(), Ok(()));
         assert_eq!(boot(true, true, &[]).check(), Ok(()));
-        assert_eq!(boot(false, true, &[]).check(), Err(("initrd", BootError::NeedsKernel)));
+        assert_eq!(boot(false, true, &["root"]).check(), Ok(()));
         assert_eq!(boot(true, true, &["null"]).check(), Err(("workload", BootError::ReplacedInit)));
         let pvh = Boot { protocol: Protocol::Pvh, ..Boot::default() };
         assert_eq!(pvh.check(), Err(("boot", BootError::NeedsKernel)));

@@ -25,7 +25,7 @@ pub fn at_entry(
     let interpreted = Class::detect() == Class::Pvm;
     let tsc_khz = vcpus[0].tsc_khz().unwrap_or(0);
     let command_line = &loaded.cmdline.line();
-    builtin::tell(memory, config, Told { tsc_khz, interpreted, devices, command_line })
+    builtin::tell(memory, config, Told { tsc_khz, interpreted, devices, root: loaded.root, command_line })
         .map_err(payload::Error::from)?;
     for vcpu in vcpus {
         vcpu.set_entry(Entry::Builtin { rip, vcpu: vcpu.id, xapic: interpreted })?;

@@ -250,6 +250,16 @@ pub const ALL: &[Workload] = &[
         ],
     },
     Workload {
+        name: "root",
+        about: "every file of its root, a tar image, is read: from memory (--initrd) or a disk",
+        places: KERNEL,
+        keys: &[
+            key("from", Kind::Choice(&["memory", "disk"]), "memory", "where the root is"),
+            key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk"),
+            key("blk", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next request, or polls"),
+        ],
+    },
+    Workload {
         name: "fault",
         about: "an exception, to see that it is reported and that the next workload goes on",
         places: KERNEL,
