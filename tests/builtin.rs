@@ -131,6 +131,7 @@ fn too_much_for_its_memory() {
     for workload in ["gups,size=1g", "stream,size=1g"] {
         assert_eq!(records(&ended, workload)[0]["outcome"], "unavailable:too-little-memory");
     }
+    assert!(ended.stdout.contains("guest kernel: 1024 MiB are asked for, 12"), "{}", ended.stdout);
     assert_eq!(records(&ended, "null,gate=call,calls=10")[0]["outcome"], "ok");
 }
 
@@ -147,6 +148,19 @@ fn an_exception_ends_its_workload_alone() {
     }
     assert!(ended.stdout.contains("cr2 0x7ffffffff000"), "{}", ended.stdout);
     assert_eq!(records(&ended, after)[0]["outcome"], "ok");
+}
+
+#[test]
+fn an_exception_in_ring_0_ends_the_machine() {
+    let Some(_) = any_guest() else { return };
+    for (kind, vector) in [("ud", 6), ("pf", 14)] {
+        let ended = run(1, &[&format!("fault,kind={kind},ring=0"), "exit=5"]);
+        ended.expect("panic", 80);
+        assert!(ended.stdout.contains(&format!("exception {vector} in ring 0 on CPU 0")), "{}", ended.stdout);
+        for register in ["rip 0000", "cr2 0x", " rflags ", "rax 0000", "r15 0000"] {
+            assert!(ended.stdout.contains(register), "{register}: {}", ended.stdout);
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ mod harness;
 
 use std::sync::atomic::Ordering;
 
-use harness::host::{any_guest, skip};
+use harness::host::{any_guest, linux_guest, skip};
+use harness::kernels;
 use harness::machine::{Ended, Machine, vmm};
 use harness::tap::{Interface, Reflector};
 use serde_json::Value;
@@ -155,6 +156,22 @@ fn a_stream_between_two_machines_loses_nothing() {
         assert_eq!(value(ended, workload, "ops"), 200);
         assert_eq!(value(ended, workload, "bytes"), 200 * 16384);
     }
+}
+
+#[test]
+fn the_same_request_from_a_linux_guest() {
+    if linux_guest().is_none() {
+        return;
+    }
+    let (Some(kernel), Some((tap, reflector))) = (kernels::cloud(), answering_tap(false)) else { return };
+    let workload = format!("rr,items=20,{}", ends(&tap, &reflector));
+    let ended = vmm(["--memory", "256M", "--cmdline", "quiet", "--workload", &workload])
+        .args(tap.net())
+        .args(["--kernel".into(), kernel.bzimage.into_os_string()])
+        .args(["--modules".into(), kernel.modules.into_os_string()])
+        .run_linux();
+    ended.expect("exit", 0);
+    assert_eq!(value(&ended, &workload, "ops"), 20);
 }
 
 #[test]

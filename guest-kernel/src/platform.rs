@@ -1,5 +1,6 @@
 //! The workloads' platform, over this kernel.
 
+use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use abi::workload::Spec;
@@ -9,6 +10,7 @@ use crate::arch::cpu::CPUS;
 use crate::arch::syscall::{self, READ, WRITE};
 use crate::arch::{cpu, gate, memory as physical, paging, thread};
 use crate::blk::Disk;
+use crate::console::Console;
 use crate::file;
 use crate::kernel::{MACHINE, STACK};
 use crate::net::card::CARD;
@@ -103,7 +105,14 @@ impl Platform for Kernel {
     }
 
     fn memory<R>(&self, bytes: usize, borrow: impl FnOnce(&mut [u8]) -> R) -> Result<R, Unavailable> {
-        let take = |bytes, align| MACHINE.memory.take(bytes, align).ok_or(Unavailable("too-little-memory"));
+        let take = |bytes, align| {
+            let (asked, there) = (bytes >> 20, MACHINE.memory.largest() >> 20);
+            MACHINE.memory.take(bytes, align).ok_or_else(|| {
+                let _ =
+                    writeln!(Console::new(), "guest kernel: {asked} MiB are asked for, {there} MiB are free");
+                Unavailable("too-little-memory")
+            })
+        };
         // All of the last large page, so that what follows has pages of its own.
         let mut loan = take(bytes.next_multiple_of(LARGE_PAGE), LARGE_PAGE)?;
         let small = SMALL_PAGES.load(Ordering::Relaxed);

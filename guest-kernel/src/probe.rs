@@ -143,12 +143,25 @@ fn steps(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// An exception: the workload ends here.
+/// An exception: the workload ends here; in ring 0, the machine.
 pub fn fault(spec: &Spec<'_>) {
-    match spec.word("kind") {
-        "pf" => exceptions::page_fault(),
-        "gp" => exceptions::general_protection(),
-        "de" => exceptions::divide_error(),
-        _ => exceptions::undefined_opcode(),
+    extern "C" fn undefined_opcode(_: usize) {
+        exceptions::undefined_opcode();
     }
+    extern "C" fn page_fault(_: usize) {
+        exceptions::page_fault();
+    }
+    extern "C" fn general_protection(_: usize) {
+        exceptions::general_protection();
+    }
+    extern "C" fn divide_error(_: usize) {
+        exceptions::divide_error();
+    }
+    let fault = match spec.word("kind") {
+        "pf" => page_fault,
+        "gp" => general_protection,
+        "de" => divide_error,
+        _ => undefined_opcode,
+    };
+    if spec.word("ring") == "0" { gate::in_ring0(fault, 0) } else { fault(0) }
 }

@@ -23,6 +23,7 @@ use abi::mark::Mark;
 use abi::workload::Spec;
 
 use crate::sys::init::{load_module, mount};
+use crate::sys::interface;
 use crate::workload;
 use plan::Plan;
 use speak::Monitor;
@@ -90,12 +91,25 @@ fn perform(text: &str, monitor: &Monitor) -> u8 {
         "panic" | "poweroff" | "reboot" | "triple-fault" => {
             failed(spec.workload.name, &end::by(spec.workload.name))
         }
+        _ if spec.workload.key("address").is_some() => match address(&spec) {
+            Ok(()) => workload::run(&spec, &mut |record| monitor.record(record)),
+            Err(error) => failed(&format!("give {CARD} its address"), &error),
+        },
         "blk" => match mount(c"/dev", c"devtmpfs").or_else(already_there) {
             Ok(()) => workload::run(&spec, &mut |record| monitor.record(record)),
             Err(error) => failed("mount /dev", &error),
         },
         _ => workload::run(&spec, &mut |record| monitor.record(record)),
     }
+}
+
+/// The first card, as the kernel calls it.
+const CARD: &str = "eth0";
+
+/// What `address=` says becomes the card's.
+fn address(spec: &Spec<'_>) -> io::Result<()> {
+    let (address, _) = spec.peer("address").unwrap_or_default();
+    interface::bring_up(CARD, address.into())
 }
 
 /// The highest status that is a guest's own ([`abi::port::EXIT`]): beyond it are the monitor's.

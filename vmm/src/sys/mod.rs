@@ -9,6 +9,7 @@ pub mod clock;
 pub mod futex;
 pub mod guest_bytes;
 pub mod init;
+pub mod interface;
 pub mod irq_route;
 pub mod kick;
 pub mod kvm_run;
