@@ -19,6 +19,8 @@ pub struct Split {
     data: Box<dyn QueueBackend>,
     control: Userspace,
     pairs: u16,
+    /// Which queue is the control queue, with the features that were last agreed on.
+    control_index: u16,
 }
 
 impl Split {
@@ -33,12 +35,7 @@ impl Split {
             vec![Group { queues: vec![2, 2 * count], server }],
             Tuning { busy_poll: Duration::ZERO, ..tuning },
         );
-        Split { data, control, pairs: count }
-    }
-
-    /// The control queue follows the pairs; without MQ there is one pair (§5.1.2).
-    fn control_index(&self, acked: u64) -> u16 {
-        if acked & 1 << VIRTIO_NET_F_MQ != 0 { 2 * self.pairs } else { 2 }
+        Split { data, control, pairs: count, control_index: 2 * count }
     }
 }
 
@@ -47,12 +44,18 @@ impl QueueBackend for Split {
         self.data.data_path()
     }
 
+    fn serves_here(&self, queue: u16) -> bool {
+        queue == self.control_index
+    }
+
     fn features(&self) -> u64 {
         self.data.features() | 1 << VIRTIO_NET_F_CTRL_VQ | 1 << VIRTIO_NET_F_MQ
     }
 
     fn start(&mut self, queues: Vec<QueueResources>, acked: u64) -> Result<(), BackendError> {
-        let control = self.control_index(acked);
+        // It follows the pairs; without MQ there is one pair (§5.1.2).
+        let control = if acked & 1 << VIRTIO_NET_F_MQ != 0 { 2 * self.pairs } else { 2 };
+        self.control_index = control;
         let (mine, data): (Vec<_>, _) = queues.into_iter().partition(|queue| queue.index == control);
         // What lies beyond the control queue belongs to nobody.
         let data = data.into_iter().filter(|queue| queue.index < control).collect();

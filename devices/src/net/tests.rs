@@ -19,7 +19,7 @@ fn rig(size: u16, without: u64) -> (Rig, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let tap = Tap::fake(File::from(OwnedFd::from(ours)));
+    let tap = Tap::fake(vec![File::from(OwnedFd::from(ours))]);
     let options = Options { mac: mac_for("tap0"), offload: false };
     let mut rig = Rig::new(Box::new(Net::userspace("net.0", tap, &options, Tuning::default())), false);
     rig.bring_up(size, without | 1 << 29);

@@ -62,6 +62,12 @@ pub trait QueueBackend: Send {
     /// For the report.
     fn data_path(&self) -> DataPath;
 
+    /// Whether a thread of this process serves that queue.
+    fn serves_here(&self, queue: u16) -> bool {
+        let _ = queue;
+        self.data_path() == DataPath::Userspace
+    }
+
     /// What it can do, over all feature bits; the device offers its own features masked with this.
     fn features(&self) -> u64;
 

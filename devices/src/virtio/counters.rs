@@ -59,6 +59,8 @@ impl Count {
 /// The counters of one queue, as plain data for the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounts {
+    /// A thread of this process has served it: only then are more than its kicks known.
+    pub here: bool,
     /// Notifications that reached the event fd, by ioeventfd or by an exit.
     pub kicks: u64,
     /// Those of them that were exits to userspace.
@@ -79,8 +81,9 @@ pub struct QueueCounts {
 impl Counters {
     /// The counts now. A worker never reads its `kick` fd (it is edge-triggered), so the fd itself
     /// knows the kicks that have come since the queue was started.
-    pub fn snapshot(&self, kick: &EventFd) -> QueueCounts {
+    pub fn snapshot(&self, kick: &EventFd, here: bool) -> QueueCounts {
         QueueCounts {
+            here,
             kicks: self.kicks.get() + pending(kick),
             kick_exits: self.kick_exits.get(),
             chains: self.chains.get(),
@@ -111,7 +114,7 @@ mod tests {
         for _ in 0..20 {
             kick.write(1).unwrap();
         }
-        assert_eq!(counters.snapshot(&kick).kicks, 22);
+        assert_eq!(counters.snapshot(&kick, true).kicks, 22);
         assert_eq!(kick.read().unwrap(), 20);
     }
 }

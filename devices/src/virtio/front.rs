@@ -277,12 +277,18 @@ impl Front {
 
     /// What its queues have done, at any time.
     pub fn counts(&mut self) -> DeviceCounts {
+        let backend = self.device.backend();
+        let queues = self.queues.iter().zip(0..);
+        let counts = |(queue, index): (&FrontQueue, u16)| {
+            queue.counters.snapshot(&queue.kick, backend.serves_here(index))
+        };
+        let queues = queues.map(counts).collect();
         DeviceCounts {
             name: self.device.name().into(),
             kind: self.device.kind().name,
             data_path: self.device.backend().data_path().label(),
             faults: self.fault.count(),
-            queues: self.queues.iter().map(|queue| queue.counters.snapshot(&queue.kick)).collect(),
+            queues,
             threads: self.device.backend().threads(),
             operations: self.device.operations(),
         }

@@ -26,13 +26,11 @@ pub fn device(counts: &DeviceCounts, config: &Config) -> Device {
 }
 
 fn queue(counts: &QueueCounts, data_path: &str) -> Queue {
-    // A thread of this process has served it.
-    let ours = data_path == DataPath::Userspace.label();
-    let seen = |count| ours.then_some(count);
+    let seen = |count| counts.here.then_some(count);
     Queue {
         // The kernel leaves the fd's count alone; another process reads it.
-        kicks: (data_path != DataPath::VhostUser.label()).then_some(counts.kicks),
-        kicks_seen: if ours { counts.kicks } else { counts.kick_exits },
+        kicks: (counts.here || data_path != DataPath::VhostUser.label()).then_some(counts.kicks),
+        kicks_seen: if counts.here { counts.kicks } else { counts.kick_exits },
         kick_exits: counts.kick_exits,
         chains: seen(counts.chains),
         bytes: seen(counts.bytes),
