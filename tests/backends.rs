@@ -1,12 +1,18 @@
-//! Who serves a device's queues: what can't is said in one line.
+//! Who serves a device's queues: the same guest over a worker of the monitor and over another process
+//! gets the same work done, and the report says who did it.
 
 mod harness;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-use harness::machine::{scratch, vmm};
+use harness::host::{linux_guest, skip};
+use harness::kernels;
+use harness::machine::{Ended, Machine, Running, scratch, vmm};
+use serde_json::Value;
 
 #[test]
 fn what_is_no_peer_is_said_before_the_boot() {
@@ -27,4 +33,128 @@ fn what_is_no_peer_is_said_before_the_boot() {
     vmm([net.as_str(), "--irqfd=off"]).run().expect_refusal(64, "by irqfd alone");
     vmm(["--pin=net0@0", &net]).run().expect_refusal(64, "names no worker thread");
     let _ = fs::remove_file(&socket);
+}
+
+/// Debian's cloud kernel with a shell on its console.
+fn shell() -> Option<Machine> {
+    linux_guest()?;
+    let kernel = kernels::cloud()?;
+    let machine = vmm(["--kernel".into(), kernel.bzimage.into_os_string()]);
+    let machine = machine.args(["--modules".into(), kernel.modules.into_os_string()]);
+    Some(machine.args(["--cmdline", "quiet", "--workload", "shell"]))
+}
+
+/// Types a line, once the shell asks for one.
+fn tell(machine: &mut Running, line: &str) {
+    machine.until("/ # ");
+    let stdin = machine.stdin.as_mut().expect("not at its end");
+    writeln!(stdin, "{line}").expect("write to the console");
+}
+
+fn device<'a>(ended: &'a Ended, data_path: &str) -> &'a Value {
+    let device = &ended.report["devices"][0];
+    assert_eq!(device["data_path"], data_path, "{}", ended.stderr);
+    device
+}
+
+/// What the queues of a device have of this, added up; `None` where one has `null`.
+fn sum(device: &Value, what: &str) -> Option<u64> {
+    device["queues"].as_array().expect("a list").iter().map(|queue| queue[what].as_u64()).sum()
+}
+
+/// QEMU's storage daemon, which serves an image as a vhost-user disk.
+struct Daemon {
+    image: PathBuf,
+    socket: PathBuf,
+    child: Child,
+}
+
+impl Daemon {
+    /// `None`, after saying so, where it isn't installed.
+    fn start(image: &Path, socket: &Path) -> Option<Daemon> {
+        let _ = fs::remove_file(socket);
+        let daemon = Command::new("qemu-storage-daemon")
+            .arg("--blockdev")
+            .arg(format!("driver=file,node-name=image,filename={}", image.display()))
+            .arg("--export")
+            .arg(format!(
+                "type=vhost-user-blk,id=disk,node-name=image,writable=on,num-queues=2,addr.type=unix,addr.path={}",
+                socket.display()
+            ))
+            .stdin(Stdio::null())
+            .spawn();
+        let Ok(child) = daemon else {
+            skip("no qemu-storage-daemon: apt-get install qemu-system-common");
+            return None;
+        };
+        let mut daemon = Daemon { image: image.into(), socket: socket.into(), child };
+        while !socket.exists() {
+            assert!(daemon.child.try_wait().expect("wait for it").is_none(), "qemu-storage-daemon has ended");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Some(daemon)
+    }
+
+    /// By a signal that it can't see coming; its socket is left behind.
+    fn kill(&mut self) {
+        self.child.kill().expect("kill it");
+        self.child.wait().expect("wait for it");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.socket);
+        let _ = fs::remove_file(&self.image);
+    }
+}
+
+/// Writes a tree of random data, has `meanwhile` happen to the disk, reads all of it back; the checksums
+/// before and after are on the console.
+fn write_and_read(mut machine: Running, meanwhile: impl FnOnce()) -> Ended {
+    tell(
+        &mut machine,
+        "dd if=/dev/urandom of=/tmp/data bs=64k count=64 status=none; md5sum </tmp/data; echo wri''ting; \
+         for i in 0 64 128 192; do dd if=/tmp/data of=/dev/vda bs=16k seek=$((i * 4)) conv=fsync status=none; done; \
+         echo wri''tten; echo 3 >/proc/sys/vm/drop_caches; \
+         for i in 0 64 128 192; do dd if=/dev/vda bs=64k skip=$i count=64 status=none | md5sum; done; exit 9",
+    );
+    machine.until("writing");
+    meanwhile();
+    let ended = machine.end();
+    ended.expect("exit", 9);
+    let sums: Vec<&str> = ended.stdout.lines().filter_map(|line| line.trim().strip_suffix("  -")).collect();
+    assert_eq!(sums.len(), 5, "{}", ended.stdout);
+    assert!(sums.iter().all(|sum| *sum == sums[0]), "{sums:?}");
+    ended
+}
+
+#[test]
+fn a_disk_whose_server_dies_in_the_middle_loses_nothing() {
+    let Some(machine) = shell() else { return };
+    let image = scratch("disk");
+    File::create(&image).expect("make a file").set_len(16 << 20).expect("make it longer");
+    let here = machine.clone().args(["--disk".into(), format!("path={}", image.display())]);
+    let ended = write_and_read(here.spawn(), || ());
+    let disk = device(&ended, "userspace");
+    assert!(sum(disk, "kicks") > Some(0) && sum(disk, "kicks") == sum(disk, "kicks_seen"), "{disk}");
+    assert!(sum(disk, "chains") > Some(0) && disk["threads"][0]["cpu_us"].as_u64() > Some(0), "{disk}");
+    assert_eq!(ended.report["config"]["shared_memory"], false);
+
+    let socket = scratch("socket");
+    let Some(mut daemon) = Daemon::start(&image, &socket) else { return };
+    let there = machine.args(["--disk".into(), format!("vhost-user={},queues=2", socket.display())]);
+    let mut next = None;
+    let ended = write_and_read(there.spawn(), || {
+        daemon.kill();
+        next = Daemon::start(&image, &socket);
+    });
+    let disk = device(&ended, "vhost-user");
+    assert_eq!((sum(disk, "kicks_seen"), sum(disk, "kicks"), sum(disk, "chains")), (Some(0), None, None));
+    assert_eq!(ended.report["config"]["shared_memory"], true);
+    for line in ["its requests wait until it is back", "the peer is back"] {
+        assert_eq!(ended.stderr.matches(line).count(), 1, "{}", ended.stderr);
+    }
 }
