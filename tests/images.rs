@@ -2,7 +2,8 @@
 
 mod harness;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -117,12 +118,35 @@ fn more_than_memory_holds() {
     File::create(&initrd.0).and_then(|file| file.set_len(20 << 20)).expect("make a sparse file");
     let path = initrd.0.to_str().expect("a path of ASCII");
     refused(vmm(&small, &["--initrd", path]), 65, "initrd of 20 MiB does not fit");
+    let mut packed = bzimage(0x1_0000);
+    for (at, value) in [(0x258, 16u32 << 20), (0x260, 64 << 20)] {
+        packed[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    let packed = Scratch::new("packed", &packed);
+    refused(vmm(&packed, &["--initrd", path]), 65, "needs memory up to 80 MiB, the machine has 16 MiB");
     let line = "x".repeat(2048);
     refused(
         vmm(&small, &["--cmdline", &line]),
         64,
         "command line of 2048 bytes; this kernel takes at most 2047",
     );
+}
+
+#[test]
+fn a_kernel_that_may_not_be_read() {
+    let nobody = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--clear-groups"]);
+        command
+    };
+    if !nobody().arg("true").output().is_ok_and(|output| output.status.success()) {
+        return skip("only root can be somebody else");
+    }
+    let (vmm, kernel) = (anyones_vmm(), Scratch::new("secret", &elf(0x1000)));
+    fs::set_permissions(&kernel.0, Permissions::from_mode(0o600)).expect("hide the kernel");
+    let mut command = nobody();
+    command.arg(&vmm.0).arg("--kernel").arg(&kernel.0);
+    refused(command, 65, "no permission to read it");
 }
 
 /// The program where everyone may run it.

@@ -28,7 +28,10 @@ fn phase<'a>(ended: &'a Ended, name: &str) -> Option<&'a Value> {
 #[test]
 fn a_status_is_passed_on_and_ends_what_follows() {
     let Some(machine) = linux(&["ready", "exit=7", "exit=9"]) else { return };
-    machine.run_linux().expect("exit", 7);
+    let ended = machine.args(["-v"]).run_linux();
+    ended.expect("exit", 7);
+    let added = "added to the command line: console=ttyS0 8250.nr_uarts=1 pci=noearly panic=-1 reboot=a";
+    assert!(ended.stderr.contains(added), "{}", ended.stderr);
 }
 
 #[test]

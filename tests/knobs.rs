@@ -3,9 +3,9 @@
 
 mod harness;
 
-use harness::host::any_guest;
+use harness::host::{Host, any_guest};
 use harness::machine::{Ended, vmm};
-use harness::tiny::{Tiny, exit, touch};
+use harness::tiny::{Tiny, exit, halt, touch};
 use serde_json::Value;
 
 /// The row of `flag`, after a run with `args` that ended well.
@@ -35,6 +35,49 @@ fn every_knob_that_was_set_has_a_row_with_what_came_of_it() {
         assert!(row["asked"].is_string() && row["got"].is_string(), "{flag}: {row}");
         let evidence = row["evidence"].as_object().expect("an object");
         assert!(!evidence.is_empty(), "{flag}: {row}");
+    }
+}
+
+/// What came of `flag`, in words.
+#[track_caller]
+fn got(flag: &str, args: &[&str]) -> String {
+    row(flag, args).0["got"].as_str().expect("words").to_owned()
+}
+
+#[test]
+fn what_came_of_it_is_what_the_guest_and_the_kernel_have() {
+    let Some(_) = any_guest() else { return };
+    let pinned = got("pin", &["--pin", "0@0"]);
+    assert!(pinned.starts_with("vCPU 0 on 0, moved 0 times"), "{pinned}");
+    let hidden = got("pv", &["--pv", "ipi,eoi,tlb,yield,steal,unhalt=off"]);
+    assert_eq!(hidden, "the guest sees none of them");
+    let shown = got("pv", &["--pv", "steal=on"]);
+    assert!(shown.contains("steal"), "every KVM has it: {shown}");
+}
+
+/// A guest that halts for good; its halts as KVM counts them.
+#[track_caller]
+fn halts(args: &[&str]) -> (Value, Ended) {
+    let guest = Tiny::new(&halt());
+    let ended =
+        vmm(guest.args()).args(["--memory", "32M", "--timeout", "1"]).args(args.iter().copied()).run();
+    ended.expect("timeout", 83);
+    (ended.report["halts"].clone(), ended)
+}
+
+#[test]
+fn a_halt_is_an_exit_unless_kvm_lets_it_go() {
+    let Some(host) = any_guest() else { return };
+    let (plain, _) = halts(&["--halt-poll", "0"]);
+    assert_eq!(plain["exits"], 1, "{plain}");
+    assert_eq!(plain["poll_attempted"].as_u64().unwrap_or(0), 0, "{plain}");
+    // Other hosts take the wish and don't follow it.
+    if host == Host::Hardware {
+        let (native, ended) = halts(&["--idle", "native"]);
+        let rows = ended.report["knobs"].as_array().expect("a list");
+        let row = rows.iter().find(|row| row["flag"] == "idle").expect("a row for idle");
+        let let_go = row["got"].as_str().is_some_and(|got| got.starts_with("HLT"));
+        assert_eq!(native["exits"], if let_go { 0 } else { 1 }, "{native} {row}");
     }
 }
 

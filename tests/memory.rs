@@ -15,16 +15,21 @@ const MIB: u64 = 1 << 20;
 /// A machine of 64 MiB that writes to every page from 16 to 48 MiB.
 fn touched(args: &[&str]) -> Ended {
     let guest = Tiny::new(&[touch(16 << 20, 32 << 8), exit(0)].concat());
-    vmm(guest.args()).args(["--memory", "64M"]).args(args.iter().copied()).run()
+    let size = if args.contains(&"--memory") { None } else { Some(["--memory", "64M"]) };
+    vmm(guest.args()).args(size.into_iter().flatten()).args(args.iter().copied()).run()
 }
 
 fn memory<'a>(ended: &'a Ended, key: &str) -> &'a Value {
     &ended.report["memory"][key]
 }
 
-/// The file that says how many pages of 2 MiB the pool has free, read.
+/// How many pages of 2 MiB the pool has free.
 fn free_2m() -> u64 {
-    let file = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    free("2048kB")
+}
+
+fn free(page: &str) -> u64 {
+    let file = format!("/sys/kernel/mm/hugepages/hugepages-{page}/free_hugepages");
     fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
@@ -77,6 +82,32 @@ fn pages_from_the_pool() {
     ended.expect("exit", 0);
     assert_eq!(memory(&ended, "coverage").as_f64(), Some(1.0), "{}", ended.report["memory"]);
     assert_eq!(free_2m(), free, "pages given back");
+}
+
+#[test]
+fn a_page_of_1g_from_the_pool() {
+    let Some(_) = any_guest() else { return };
+    const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages";
+    // The lab's memory is ours; where none of it is whole any more, none comes.
+    if in_lab() {
+        fs::write(POOL, "1").expect("ask for a page of 1 GiB");
+    }
+    if free("1048576kB") == 0 {
+        return skip(&format!("the pool has no page of 1 GiB: echo 1 > {POOL}"));
+    }
+    let ended = touched(&["--hugepages=1G", "--memory", "1G"]);
+    let back = free("1048576kB");
+    if in_lab() {
+        fs::write(POOL, "0").expect("give the page back");
+    }
+    ended.expect("exit", 0);
+    assert_eq!(memory(&ended, "got_bytes").as_u64(), Some(1024 * MIB), "{}", ended.report["memory"]);
+    assert_eq!(memory(&ended, "coverage").as_f64(), Some(1.0), "{}", ended.report["memory"]);
+    // KVM maps it whole, where it counts such pages and the CPU has them.
+    if let Some(mapped) = memory(&ended, "pages_1g").as_u64() {
+        assert_eq!(mapped, 1, "{}", ended.report["memory"]);
+    }
+    assert!(back > 0, "the page was not given back");
 }
 
 #[test]
