@@ -9,6 +9,10 @@ use std::time::Instant;
 use crate::report::Report;
 use crate::{BARE, Plan};
 
+/// Runs of the built-in kernel to one of Linux: they are short, so that some are disturbed by nobody.
+const SHORT: usize = 5;
+const THEIR_CALLS: &str = "null,calls=100000";
+
 /// Measures and prints them all.
 pub fn all(plan: &Plan) -> io::Result<()> {
     println!("{:<58} {:>10} {:>10}", "figure", "got", "aim");
@@ -73,11 +77,12 @@ fn linux(plan: &Plan, arguments: &[&str]) -> io::Result<Option<Report>> {
 }
 
 fn calls(plan: &Plan) -> io::Result<()> {
-    let (call, syscall, steps) = ("null,gate=call", "null,gate=syscall", "probe,what=steps,items=100");
+    let (call, syscall, steps) =
+        ("null,gate=call,calls=100000", "null,gate=syscall,calls=100000", "probe,what=steps,items=100");
     let workloads = ["--workload", call, "--workload", syscall, "--workload", steps];
     let (mut direct, mut crossing, mut theirs) = (Best::default(), Best::default(), Best::default());
     let mut instructions = None;
-    for round in 0..plan.rounds {
+    for round in 0..SHORT * plan.rounds {
         let report = Report::of(&plan.vmm, &workloads)?;
         direct.take(report.each_ns(call));
         crossing.take(report.each_ns(syscall));
@@ -85,8 +90,10 @@ fn calls(plan: &Plan) -> io::Result<()> {
         if round == 0 && report.each_ns(syscall).is_none() {
             println!("null: by syscall from ring 3: {}", report.outcome(syscall));
         }
-        if let Some(linux) = linux(plan, &["--workload", "null"])? {
-            theirs.take(linux.each_ns("null"));
+        if round < plan.rounds
+            && let Some(linux) = linux(plan, &["--workload", THEIR_CALLS])?
+        {
+            theirs.take(linux.each_ns(THEIR_CALLS));
         }
     }
     row("null: ns a direct call", direct.0, None);
@@ -104,17 +111,19 @@ fn calls(plan: &Plan) -> io::Result<()> {
 }
 
 fn hand_overs(plan: &Plan) -> io::Result<()> {
-    const ITEMS: f64 = 20_000.0;
-    let (halt, spin) = ("ipc,items=20000", "ipc,items=20000,idle=spin:20000");
+    const ITEMS: f64 = 2_000.0;
+    let (halt, spin) = ("ipc,items=2000", "ipc,items=2000,idle=spin:20000");
     let (mut halting, mut spinning, mut theirs) = (Best::default(), Best::default(), Best::default());
     let (mut halts, mut ipis) = (Vec::new(), Vec::new());
-    for _ in 0..plan.rounds {
+    for round in 0..SHORT * plan.rounds {
         let report = Report::of(&plan.vmm, &["--vcpus", "2", "--workload", halt, "--workload", spin])?;
         halting.take(report.each_ns(halt));
         spinning.take(report.each_ns(spin));
         halts.extend(report.halts(spin).map(|count| 100.0 * count as f64 / ITEMS));
         ipis.extend(report.value(spin, "ipis").map(|count| 100.0 * count as f64 / ITEMS));
-        if let Some(linux) = linux(plan, &["--vcpus", "2", "--workload", halt])? {
+        if round < plan.rounds
+            && let Some(linux) = linux(plan, &["--vcpus", "2", "--workload", halt])?
+        {
             theirs.take(linux.each_ns(halt));
         }
     }
@@ -138,7 +147,7 @@ fn ready(plan: &Plan) -> io::Result<()> {
         }
     };
     let (mut bare, mut whole) = (Vec::new(), Vec::new());
-    for _ in 0..4 * plan.rounds {
+    for _ in 0..SHORT * plan.rounds {
         bare.push(time(&ours, &[BARE])?);
         whole.push(time(&plan.vmm, &["--workload", "ready", "--console", "none", "--report", "none"])?);
     }
