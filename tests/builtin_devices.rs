@@ -7,36 +7,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use harness::host::any_guest;
-use harness::machine::{Ended, Machine, scratch, vmm};
-use serde_json::Value;
+use harness::machine::{Machine, scratch, vmm};
 
 /// A machine of one CPU with these workloads.
 fn machine(workloads: &[&str]) -> Machine {
     let words = workloads.iter().flat_map(|workload| ["--workload", workload]);
     vmm(["--memory", "128M"]).args(words)
-}
-
-/// The record of `workload`.
-fn record<'e>(ended: &'e Ended, workload: &str) -> &'e Value {
-    let records = ended.report["records"].as_array().expect("records");
-    let one = records.iter().find(|record| record["workload"] == workload);
-    one.unwrap_or_else(|| panic!("no record of {workload}: {records:#?}\n{}", ended.stderr))
-}
-
-/// What it says by this name.
-fn value(ended: &Ended, workload: &str, name: &str) -> u64 {
-    let record = record(ended, workload);
-    assert_eq!(record["outcome"], "ok", "{workload}");
-    let value = if name == "ops" { &record["ops"] } else { &record["values"][name] };
-    value.as_u64().unwrap_or_else(|| panic!("no {name} in {record}"))
-}
-
-/// Exits to the monitor in the phase of a workload.
-fn returns(ended: &Ended, workload: &str) -> u64 {
-    let phases = ended.report["phases"].as_array().expect("phases");
-    let phase = phases.iter().find(|phase| phase["name"] == workload).expect("the phase");
-    let rows = phase["exits"]["userspace"].as_array().expect("rows");
-    rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum()
 }
 
 /// A disk image of zeros.
@@ -57,12 +33,12 @@ fn a_polled_disk_takes_no_exit() {
     let (few, many) = ("blk,blk=poll,items=500", "blk,blk=poll,items=5000");
     let ended = machine(&[few, many]).args(disk(&image)).args(["--busy-poll", "1000000"]).run();
     ended.expect("exit", 0);
-    assert_eq!((value(&ended, few, "ops"), value(&ended, many, "ops")), (500, 5000));
+    assert_eq!((ended.value(few, "ops"), ended.value(many, "ops")), (500, 5000));
     // The worker looks at the ring by itself: it sleeps once or twice, where this machine is busy.
-    assert!(value(&ended, many, "kicks") <= 50, "{}", value(&ended, many, "kicks"));
-    assert_eq!(value(&ended, many, "interrupts"), 0);
+    assert!(ended.value(many, "kicks") <= 50, "{}", ended.value(many, "kicks"));
+    assert_eq!(ended.value(many, "interrupts"), 0);
     // What is left is bringing the device up, and the record.
-    assert!(returns(&ended, many).abs_diff(returns(&ended, few)) <= 8, "{}", returns(&ended, many));
+    assert!(ended.returns(many).abs_diff(ended.returns(few)) <= 8, "{}", ended.returns(many));
     let queue = &ended.report["devices"][0]["queues"][0];
     assert_eq!((&queue["chains"], &queue["kick_exits"]), (&5500.into(), &0.into()));
     let _ = std::fs::remove_file(image);
@@ -84,17 +60,14 @@ fn a_disk_by_interrupts_on_either_transport() {
         let ended = machine(&[one, many, polled]).args(disk(&image)).args(knobs).run();
         ended.expect("exit", 0);
         for workload in [one, many, polled] {
-            assert_eq!(value(&ended, workload, "ops"), 300, "{knobs:?}");
-            assert_eq!(value(&ended, workload, "failed"), 0, "{knobs:?}");
+            assert_eq!(ended.value(workload, "ops"), 300, "{knobs:?}");
+            assert_eq!(ended.value(workload, "failed"), 0, "{knobs:?}");
             // Each request is kicked for, or there was no need to.
-            let kicks = value(&ended, workload, "kicks") + value(&ended, workload, "kicks_avoided");
+            let kicks = ended.value(workload, "kicks") + ended.value(workload, "kicks_avoided");
             assert_eq!(kicks, 300, "{knobs:?}");
         }
-        assert!(
-            value(&ended, one, "interrupts") > 0 && value(&ended, polled, "interrupts") == 0,
-            "{knobs:?}"
-        );
-        assert!(value(&ended, many, "kicks") <= 200, "one kick for what was submitted together: {knobs:?}");
+        assert!(ended.value(one, "interrupts") > 0 && ended.value(polled, "interrupts") == 0, "{knobs:?}");
+        assert!(ended.value(many, "kicks") <= 200, "one kick for what was submitted together: {knobs:?}");
     }
     let _ = std::fs::remove_file(image);
 }
@@ -105,8 +78,8 @@ fn a_disk_that_is_not_there_or_not_enough() {
     let image = image(1 << 20);
     let without = machine(&["blk", "null,gate=call,calls=10"]).run();
     without.expect("exit", 0);
-    assert_eq!(record(&without, "blk")["outcome"], "unavailable:no-such-device");
-    assert_eq!(record(&without, "null,gate=call,calls=10")["outcome"], "ok");
+    assert_eq!(without.record("blk")["outcome"], "unavailable:no-such-device");
+    assert_eq!(without.record("null,gate=call,calls=10")["outcome"], "ok");
     // Nothing was looked for where the machine has no device: no exit but the record's.
     let rows = without.report["exits"]["userspace"].as_array().expect("rows");
     assert!(rows.iter().all(|row| row["reason"] != "mmio-read"), "{rows:#?}");
@@ -117,8 +90,8 @@ fn a_disk_that_is_not_there_or_not_enough() {
     ] {
         let ended = machine(&[workload, "blk,items=10"]).args(disk(&image)).run();
         ended.expect("exit", 0);
-        assert_eq!(record(&ended, workload)["outcome"], format!("unavailable:{why}"));
-        assert_eq!(value(&ended, "blk,items=10", "ops"), 10);
+        assert_eq!(ended.record(workload)["outcome"], format!("unavailable:{why}"));
+        assert_eq!(ended.value("blk,items=10", "ops"), 10);
     }
     let _ = std::fs::remove_file(image);
 }
@@ -131,7 +104,7 @@ fn writes_to_a_disk_that_refuses_them_fail_one_by_one() {
     let workload = "blk,rw=write,items=20,depth=4";
     let ended = machine(&[workload]).args([flag, format!("{path},ro")]).run();
     ended.expect("exit", 0);
-    assert_eq!((value(&ended, workload, "ops"), value(&ended, workload, "failed")), (20, 20));
+    assert_eq!((ended.value(workload, "ops"), ended.value(workload, "failed")), (20, 20));
     let _ = std::fs::remove_file(image);
 }
 
@@ -159,11 +132,11 @@ fn a_root_in_memory_or_on_a_disk() {
     let ended = machine(&workloads).args(initrd.clone()).args(disk(&path)).run();
     ended.expect("exit", 0);
     for workload in workloads {
-        assert_eq!(value(&ended, workload, "ops"), 3, "{workload}");
-        assert_eq!(value(&ended, workload, "bytes"), sum.iter().sum::<u64>(), "{workload}");
+        assert_eq!(ended.value(workload, "ops"), 3, "{workload}");
+        assert_eq!(ended.value(workload, "bytes"), sum.iter().sum::<u64>(), "{workload}");
     }
     // Whichever way they came, the same bytes.
-    let sums = workloads.map(|workload| value(&ended, workload, "sum"));
+    let sums = workloads.map(|workload| ended.value(workload, "sum"));
     assert!(sums.iter().all(|sum| *sum == sums[0]) && sums[0] != 0xcbf2_9ce4_8422_2325, "{sums:x?}");
     let _ = std::fs::remove_file(path);
 }
@@ -184,11 +157,11 @@ fn a_corrupt_root_is_said_and_the_next_workload_goes_on() {
         let initrd = ["--initrd".into(), path.display().to_string()];
         let ended = machine(&["root", "null,gate=call,calls=10"]).args(initrd).run();
         ended.expect("exit", 0);
-        assert_eq!(record(&ended, "root")["outcome"], why);
-        assert_eq!(record(&ended, "null,gate=call,calls=10")["outcome"], "ok");
+        assert_eq!(ended.record("root")["outcome"], why);
+        assert_eq!(ended.record("null,gate=call,calls=10")["outcome"], "ok");
         let _ = std::fs::remove_file(path);
     }
     let without = machine(&["root"]).run();
-    assert_eq!(record(&without, "root")["outcome"], "unavailable:no-root-in-memory");
+    assert_eq!(without.record("root")["outcome"], "unavailable:no-root-in-memory");
     machine(&["root"]).args(["--initrd", "/nonexistent"]).run().expect_refusal(65, "/nonexistent");
 }

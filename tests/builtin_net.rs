@@ -7,9 +7,8 @@ use std::sync::atomic::Ordering;
 
 use harness::host::{any_guest, linux_guest, skip};
 use harness::kernels;
-use harness::machine::{Ended, Machine, vmm};
+use harness::machine::{Machine, vmm};
 use harness::tap::{Interface, Reflector};
-use serde_json::Value;
 
 /// A machine with this tap and these workloads.
 fn machine(tap: &Interface, workloads: &[&str]) -> Machine {
@@ -38,27 +37,6 @@ fn ends(tap: &Interface, reflector: &Reflector) -> String {
     format!("role=send,address={},peer={}:{}", tap.at(2), tap.at(1), reflector.port)
 }
 
-fn record<'e>(ended: &'e Ended, workload: &str) -> &'e Value {
-    let records = ended.report["records"].as_array().expect("records");
-    let one = records.iter().find(|record| record["workload"] == workload);
-    one.unwrap_or_else(|| panic!("no record of {workload}: {records:#?}\n{}", ended.stderr))
-}
-
-fn value(ended: &Ended, workload: &str, name: &str) -> u64 {
-    let record = record(ended, workload);
-    assert_eq!(record["outcome"], "ok", "{workload}");
-    let value = if name == "ops" { &record["ops"] } else { &record["values"][name] };
-    value.as_u64().unwrap_or_else(|| panic!("no {name} in {record}"))
-}
-
-/// Exits to the monitor in the phase of a workload.
-fn returns(ended: &Ended, workload: &str) -> u64 {
-    let phases = ended.report["phases"].as_array().expect("phases");
-    let phase = phases.iter().find(|phase| phase["name"] == workload).expect("the phase");
-    let rows = phase["exits"]["userspace"].as_array().expect("rows");
-    rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum()
-}
-
 #[test]
 fn every_request_is_answered_on_either_transport() {
     let Some((tap, reflector)) = answering_tap(false) else { return };
@@ -71,17 +49,13 @@ fn every_request_is_answered_on_either_transport() {
     ] {
         let ended = machine(&tap, &[&workload]).args(knobs).run();
         ended.expect("exit", 0);
-        assert_eq!(
-            (value(&ended, &workload, "ops"), value(&ended, &workload, "lost")),
-            (200, 0),
-            "{knobs:?}"
-        );
-        assert!(value(&ended, &workload, "interrupts") > 0, "{knobs:?}");
-        let kicks = value(&ended, &workload, "kicks") + value(&ended, &workload, "kicks_avoided");
+        assert_eq!((ended.value(&workload, "ops"), ended.value(&workload, "lost")), (200, 0), "{knobs:?}");
+        assert!(ended.value(&workload, "interrupts") > 0, "{knobs:?}");
+        let kicks = ended.value(&workload, "kicks") + ended.value(&workload, "kicks_avoided");
         assert!(kicks >= 200, "{knobs:?}: {kicks}");
         // Each interrupt is read and acknowledged there.
-        let interrupts = value(&ended, &workload, "interrupts");
-        assert!(!mmio || returns(&ended, &workload) >= interrupts, "{knobs:?}");
+        let interrupts = ended.value(&workload, "interrupts");
+        assert!(!mmio || ended.returns(&workload) >= interrupts, "{knobs:?}");
     }
     assert!(reflector.datagrams.load(Ordering::Relaxed) >= 800);
     assert_eq!(reflector.garbled.load(Ordering::Relaxed), 0);
@@ -94,12 +68,12 @@ fn a_polled_card_takes_no_exit() {
     let (few, many) = (format!("rr,net=poll,items=20,{ends}"), format!("rr,net=poll,items=200,{ends}"));
     let ended = machine(&tap, &[&few, &many]).args(["--busy-poll", "1000000"]).run();
     ended.expect("exit", 0);
-    assert_eq!((value(&ended, &few, "ops"), value(&ended, &many, "ops")), (20, 200));
-    assert_eq!(value(&ended, &many, "interrupts"), 0);
+    assert_eq!((ended.value(&few, "ops"), ended.value(&many, "ops")), (20, 200));
+    assert_eq!(ended.value(&many, "interrupts"), 0);
     // The worker looks at the ring by itself.
-    assert!(value(&ended, &many, "kicks") <= 10, "{}", value(&ended, &many, "kicks"));
+    assert!(ended.value(&many, "kicks") <= 10, "{}", ended.value(&many, "kicks"));
     // What is left is bringing the card up, and the record.
-    assert!(returns(&ended, &many).abs_diff(returns(&ended, &few)) <= 8, "{}", returns(&ended, &many));
+    assert!(ended.returns(&many).abs_diff(ended.returns(&few)) <= 8, "{}", ended.returns(&many));
 }
 
 #[test]
@@ -108,8 +82,8 @@ fn a_batch_is_one_kick() {
     let workload = format!("udp,items=640,batch=32,size=200,{}", ends(&tap, &reflector));
     let ended = machine(&tap, &[&workload]).run();
     ended.expect("exit", 0);
-    assert_eq!((value(&ended, &workload, "ops"), value(&ended, &workload, "dropped")), (640, 0));
-    assert!(value(&ended, &workload, "kicks") <= 60, "{}", value(&ended, &workload, "kicks"));
+    assert_eq!((ended.value(&workload, "ops"), ended.value(&workload, "dropped")), (640, 0));
+    assert!(ended.value(&workload, "kicks") <= 60, "{}", ended.value(&workload, "kicks"));
     // The host's socket may be full for a while; what came is what was sent.
     let (came, garbled) = (&reflector.datagrams, &reflector.garbled);
     assert!(came.load(Ordering::Relaxed) > 0 && garbled.load(Ordering::Relaxed) == 0);
@@ -125,7 +99,7 @@ fn each_cpu_has_a_pair_of_its_own() {
         let ended = vmm(words).args([format!("{net},queues=2")]).run();
         ended.expect("exit", 0);
         // Each thread asks a port of its own, of which the host has the first alone.
-        assert_eq!(value(&ended, &workload, "ops"), 50);
+        assert_eq!(ended.value(&workload, "ops"), 50);
         let queues = ended.report["devices"][0]["queues"].as_array().expect("queues");
         assert_eq!(queues.len(), 5);
         let sent = |queue: &usize| queues[*queue]["chains"].as_u64().unwrap_or(0) > 0;
@@ -153,8 +127,8 @@ fn a_stream_between_two_machines_loses_nothing() {
     sender.expect("exit", 0);
     receiver.expect("exit", 0);
     for (ended, workload) in [(&sender, send), (&receiver, sink)] {
-        assert_eq!(value(ended, workload, "ops"), 200);
-        assert_eq!(value(ended, workload, "bytes"), 200 * 16384);
+        assert_eq!(ended.value(workload, "ops"), 200);
+        assert_eq!(ended.value(workload, "bytes"), 200 * 16384);
     }
 }
 
@@ -171,7 +145,7 @@ fn the_same_request_from_a_linux_guest() {
         .args(["--modules".into(), kernel.modules.into_os_string()])
         .run_linux();
     ended.expect("exit", 0);
-    assert_eq!(value(&ended, &workload, "ops"), 20);
+    assert_eq!(ended.value(&workload, "ops"), 20);
 }
 
 #[test]
@@ -181,11 +155,11 @@ fn nobody_there_and_no_card() {
     let after = format!("rr,items=5,{}", ends(&tap, &reflector));
     let ended = machine(&tap, &[&nobody, &after]).run();
     ended.expect("exit", 0);
-    assert_eq!(record(&ended, &nobody)["outcome"], "unavailable:nobody-answers");
-    assert_eq!(value(&ended, &after, "ops"), 5);
+    assert_eq!(ended.record(&nobody)["outcome"], "unavailable:nobody-answers");
+    assert_eq!(ended.value(&after, "ops"), 5);
     let ended =
         vmm(["--memory", "128M", "--workload", "udp", "--workload", "fault", "--workload", "bulk"]).run();
     ended.expect("exit", 0);
-    assert_eq!(record(&ended, "udp")["outcome"], "unavailable:no-such-device");
-    assert_eq!(record(&ended, "bulk")["outcome"], "unavailable:no-such-device");
+    assert_eq!(ended.record("udp")["outcome"], "unavailable:no-such-device");
+    assert_eq!(ended.record("bulk")["outcome"], "unavailable:no-such-device");
 }

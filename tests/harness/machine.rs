@@ -189,6 +189,32 @@ impl Ended {
         self
     }
 
+    /// The first record of a workload.
+    #[track_caller]
+    pub fn record(&self, workload: &str) -> &Value {
+        let records = self.report["records"].as_array().expect("records");
+        let one = records.iter().find(|record| record["workload"] == workload);
+        one.unwrap_or_else(|| panic!("no record of {workload}: {records:#?}\n{}", self.stderr))
+    }
+
+    /// A number of a workload that went well, or what it has done: `ops`.
+    #[track_caller]
+    pub fn value(&self, workload: &str, name: &str) -> u64 {
+        let record = self.record(workload);
+        assert_eq!(record["outcome"], "ok", "{workload}");
+        let value = if name == "ops" { &record["ops"] } else { &record["values"][name] };
+        value.as_u64().unwrap_or_else(|| panic!("no {name} in {record}"))
+    }
+
+    /// Exits to the monitor in the phase of a workload.
+    #[track_caller]
+    pub fn returns(&self, workload: &str) -> u64 {
+        let phases = self.report["phases"].as_array().expect("phases");
+        let phase = phases.iter().find(|phase| phase["name"] == workload).expect("the phase");
+        let rows = phase["exits"]["userspace"].as_array().expect("rows");
+        rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum()
+    }
+
     /// Whether the guest has said how far it had come, at least once.
     fn marked(&self) -> bool {
         self.report["phases"].as_array().is_some_and(|phases| phases.len() > 1)
