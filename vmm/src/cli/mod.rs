@@ -2,6 +2,7 @@
 //!
 //! - [`run`]       `vmm [OPTIONS]`: one machine; a new flag is a field there, and, if it is a knob, a
 //!   name in [`crate::config::knobs`]
+//! - [`compare`]   `vmm compare`
 //! - [`workload`]  `vmm workload NAME`
 //! - [`doctor`]    `vmm doctor`
 //! - [`switch`]    `vmm switch`
@@ -9,6 +10,7 @@
 //! - [`help`]      the help, with each knob's evidence
 //! - [`usage`]     what is refused, in one line
 
+mod compare;
 mod doctor;
 mod file;
 mod help;
@@ -25,6 +27,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::compare as comparison;
+use crate::compare::Source;
 use crate::config::Config;
 use crate::doctor as examination;
 use crate::report::Birth;
@@ -32,11 +36,15 @@ use crate::run::session;
 use crate::status::{Failure, Status, say};
 use crate::workload::native;
 
+use usage::Usage;
+
 /// What was asked of the program.
 #[derive(Debug)]
 pub enum Command {
     /// Run one machine.
     Run(Box<Config>),
+    /// Compare settings of a machine.
+    Compare(comparison::Job),
     /// Run a workload on this kernel: a text that [`abi::workload::Spec`] accepts.
     Workload(String),
     /// Say what this host can do; as JSON.
@@ -60,6 +68,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Sub {
+    Compare(Box<compare::Args>),
     Workload(workload::Args),
     Doctor(doctor::Args),
     Switch(switch::Args),
@@ -69,6 +78,7 @@ enum Sub {
 pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode {
     let done = parse(args).and_then(|command| match command {
         Command::Run(config) => session::run(&config, birth),
+        Command::Compare(job) => comparison::run(&job),
         Command::Workload(text) => {
             let status = native::run(&text, &mut std::io::stdout());
             status.map(Status::Guest).map_err(|error| Failure::new(Status::Usage, &error.to_string()))
@@ -137,6 +147,18 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
             run::none_given(&matches)?;
             Ok(Command::Doctor(args.json))
         }
+        Some(Sub::Compare(args)) => {
+            run::none_given(&matches)?;
+            let given = matches.subcommand_matches("compare").unwrap_or(&matches);
+            let job = args.resolve(given, flag_alone)?;
+            if let Source::Runs(plan) = &job.source
+                && let Some(first) = plan.settings.iter().find(|setting| !setting.native)
+            {
+                // What is wrong with all of them is said once, before anything runs.
+                parse(std::iter::once("vmm".into()).chain(first.args.iter().map(Into::into)))?;
+            }
+            Ok(Command::Compare(job))
+        }
         Some(Sub::Switch(args)) => {
             run::none_given(&matches)?;
             Ok(Command::Switch(args.resolve()?))
@@ -147,4 +169,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
             (Err(usage), None) => Err(usage.into()),
         },
     }
+}
+
+/// What is wrong with one flag of a machine by itself.
+fn flag_alone(flag: &str) -> Result<(), Usage> {
+    let mut command = Cli::command();
+    let args = ["vmm".into(), OsString::from(flag)];
+    let refused = command.try_get_matches_from_mut(&args).err();
+    refused.map_or(Ok(()), |error| Err(usage::explain(&error, &command, &args)))
 }

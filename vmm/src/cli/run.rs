@@ -261,7 +261,10 @@ pub fn none_given(matches: &ArgMatches) -> Result<(), Usage> {
         Some(id) => Err(Usage {
             object: format!("--{}", id.as_str().replace('_', "-")),
             value: None,
-            why: format!("is a flag of a machine, not of {}", matches.subcommand_name().unwrap_or("this")),
+            why: match matches.subcommand_name() {
+                Some("compare") => "goes behind compare".into(),
+                name => format!("is a flag of a machine, not of {}", name.unwrap_or("this")),
+            },
         }),
     }
 }

@@ -48,6 +48,8 @@ impl Fatal for Usage {
 
 /// What clap says on many lines.
 pub fn explain(error: &clap::Error, command: &Command, args: &[OsString]) -> Usage {
+    let subcommand = args.get(1).and_then(|word| command.find_subcommand(word.to_str()?));
+    let command = subcommand.unwrap_or(command);
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),

@@ -71,7 +71,7 @@ pub fn each(
 }
 
 /// The file is there whole, or as it was before.
-fn to_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn to_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if in_place(path) {
         return fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }

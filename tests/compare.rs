@@ -1,0 +1,235 @@
+//! `vmm compare`: settings side by side, what cannot be compared, and what is kept when it goes wrong.
+
+mod harness;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::host::any_guest;
+use harness::machine::scratch;
+use harness::tiny::{Tiny, exit};
+use serde_json::Value;
+
+fn compare<I: IntoIterator<Item = S>, S: Into<String>>(args: I) -> Output {
+    let args = args.into_iter().map(Into::into);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+    command.arg("compare").args(args).stdin(Stdio::null()).output().expect("run vmm")
+}
+
+#[track_caller]
+fn ended(output: &Output, status: i32) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(status), "{stdout}\n{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    (stdout, stderr)
+}
+
+/// A file of this test, gone with it.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str) -> File {
+        File(scratch(name))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&fs::read(&self.0).expect("it was written")).expect("JSON")
+    }
+
+    fn out(&self, format: &str) -> String {
+        format!("--out={format}:{}", self.0.display())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Arguments that boot a guest of a few instructions.
+fn tiny(guest: &Tiny) -> Vec<String> {
+    guest.args().into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_before_anything_runs() {
+    let bundle = |name: &str, text: &str| {
+        let file = File::new(name);
+        fs::write(&file.0, text).expect("write a file");
+        file
+    };
+    let other = bundle("other.json", r#"{"schema": "vmm.report/1"}"#);
+    let cut = bundle("cut.json", r#"{"schema": "vmm.compare/1", "runs": ["#);
+    let path = |file: &File| file.0.display().to_string();
+    let many: Vec<String> = (0..12)
+        .map(|at| {
+            format!(
+                "--vary={}=1,2,3,4",
+                [
+                    "vcpus",
+                    "memory",
+                    "pin",
+                    "halt-poll",
+                    "idle",
+                    "thp",
+                    "pv",
+                    "boot",
+                    "disk",
+                    "net",
+                    "vhost",
+                    "irqfd"
+                ][at]
+            )
+        })
+        .collect();
+    for (args, status, words) in [
+        ("--vary vhots=on,off", 64, "--vary vhots: not one of kernel, "),
+        ("--vary vhots=on,off", 64, "did you mean vhost?"),
+        ("--vary report=text,json", 64, "--vary report: not one of"),
+        ("--vary thp=on,onn", 64, "--vary thp=onn: not one of on, off; did you mean on?"),
+        ("--vary vcpus=1,300", 64, "--vary vcpus=300: a machine has at most 255 vCPUs"),
+        ("--vary vcpus", 64, "--vary vcpus: not of the form KNOB=A,B"),
+        ("--vary vcpus=", 64, "names no value"),
+        ("--vary vcpus=1,1", 64, "1 is given twice"),
+        ("--vary vcpus=1", 64, "--vary: is needed, with two values or more"),
+        ("--vary vcpus=1,2 --vary vcpus=3,4", 64, "--vary vcpus: is given twice"),
+        ("", 64, "--vary: is needed"),
+        ("--vary thp=on,off --repeat 0", 64, "--repeat 0: "),
+        ("--vary thp=on,off --metric x", 64, "--metric x: not of the form NAME=REGEX"),
+        ("--vary thp=on,off --metric x=(", 64, "--metric x=(: "),
+        ("--vary thp=on,off --report json", 64, "--report: is compare's own to say"),
+        ("--vary thp=on,off --out xml:a", 64, "not one of json, csv, html"),
+        ("--vary thp=on,off --out html:no/such/folder/x", 66, "write no/such/folder/x: "),
+        ("--vary thp=on,off --initrd x", 64, "--initrd: goes with --kernel"),
+        ("--vray thp=on,off", 64, "--vray: no such flag; did you mean --vary?"),
+        ("--native", 64, "--native: goes with one --workload"),
+        ("--native --workload shell --kernel x", 64, "shell needs a machine"),
+        ("--from /no/such.json", 65, "bundle /no/such.json: no such file"),
+        (
+            "--from x.json --vary thp=on,off",
+            64,
+            "--from: shows runs that were made before: --vary=thp comes too late",
+        ),
+        (&format!("--from {}", path(&other)), 65, "its schema is vmm.report/1, not vmm.compare/1"),
+        (&format!("--from {}", path(&cut)), 65, "not JSON to its end"),
+        (&many.join(" "), 64, "settings make 117440512 runs, 1631 hours and more; at most 100000 runs"),
+    ] {
+        let output = compare(args.split(' ').filter(|arg| !arg.is_empty()));
+        let (stdout, stderr) = ended(&output, status);
+        assert!(stdout.is_empty() && stderr.contains(words), "{args}: no {words:?} in {stderr}");
+    }
+}
+
+#[test]
+fn page_size_moves_page_faults_and_every_point_is_kept() {
+    let Some(_) = any_guest() else { return };
+    let (json, csv, html) = (File::new("points.json"), File::new("points.csv"), File::new("page.html"));
+    // 16 MiB touched page by page.
+    let touch = ["--workload=probe,what=touch,items=4096", "--memory=64M"];
+    let mut args: Vec<String> =
+        touch.iter().chain(&["--vary=thp=off,on", "--repeat=3"]).map(|arg| (*arg).to_owned()).collect();
+    args.extend([json.out("json"), csv.out("csv"), html.out("html")]);
+    let (stdout, stderr) = ended(&compare(args), 0);
+    assert!(stdout.contains("thp=off · 3 runs · the others are compared with it"), "{stdout}");
+    assert!(stdout.contains("suspected  thp=on: "), "{stdout}");
+    assert!(stderr.contains("run 8 of 8 · ") && stderr.contains(" left · thp=off"), "progress: {stderr}");
+
+    let bundle = json.json();
+    assert_eq!(bundle["schema"], "vmm.compare/1");
+    let runs = bundle["runs"].as_array().expect("a list");
+    let order: Vec<_> = runs.iter().filter_map(|run| run["setting"].as_u64()).collect();
+    assert_eq!(order, [0, 1, 1, 0, 0, 1, 1, 0], "A B, then B A, A B, B A");
+    assert_eq!(runs.iter().filter(|run| run["warm_up"] == true).count(), 2);
+    let changed = &bundle["results"][0]["settings"][1]["changed"];
+    let fault = changed.as_array().expect("a list").iter().find(|row| row["name"] == "page_fault");
+    let fault = fault.unwrap_or_else(|| panic!("page faults moved: {changed}"));
+    let (from, to) = (fault["from"].as_f64().unwrap_or(0.0), fault["to"].as_f64().unwrap_or(f64::MAX));
+    assert!(from > 0.9 && to < from / 20.0, "512 pages come at once: {fault}");
+
+    assert!(fs::read_to_string(&csv.0).expect("written").lines().count() > 8 * 3);
+    let page = fs::read_to_string(&html.0).expect("written");
+    assert!(page.contains("<svg") && page.contains("prefers-color-scheme") && !page.contains("<script"));
+
+    // Shown again, and joined with itself: twice the points.
+    let path = json.0.display().to_string();
+    let again = ended(&compare(["--from", &path]), 0).0;
+    assert_eq!(again, stdout);
+    let joined = ended(&compare(["--from", &path, &path]), 0).0;
+    assert!(joined.contains("thp=off · 6 runs"), "{joined}");
+
+    // Another class of hosts: a table of its own, and no ratio across.
+    let mut other = bundle.clone();
+    other["hosts"][0]["cpu"] = "another processor".into();
+    let elsewhere = File::new("elsewhere.json");
+    fs::write(&elsewhere.0, other.to_string()).expect("write a file");
+    let both = ended(&compare(["--from", &path, &elsewhere.0.display().to_string()]), 0).0;
+    assert!(both.contains("Times are not compared between classes of hosts"), "{both}");
+    assert_eq!(both.matches("thp=off · 3 runs").count(), 2, "{both}");
+}
+
+#[test]
+fn a_cell_that_fails_says_so_and_the_rest_goes_on() {
+    let Some(_) = any_guest() else { return };
+    let guest = Tiny::new(&exit(0));
+    let json = File::new("cell.json");
+    let mut args = tiny(&guest);
+    // A disk that is not there, in one of the two.
+    args.extend(["--vary=disk=default;path=/no/such/disk", "--repeat=2", "--warm-up=0"].map(String::from));
+    args.push(json.out("json"));
+    let (stdout, stderr) = ended(&compare(args), 1);
+    assert!(stdout.contains("failed: status 66: ") && stdout.contains("/no/such/disk"), "{stdout}");
+    assert!(stderr.contains("2 of 4 runs lack a result"), "{stderr}");
+    let runs = json.json();
+    let status: Vec<_> = runs["runs"].as_array().expect("a list").iter().map(|run| &run["status"]).collect();
+    assert_eq!(status, [0, 66, 66, 0]);
+}
+
+#[test]
+fn a_metric_of_ones_own_and_one_that_never_matches() {
+    let Some(_) = any_guest() else { return };
+    let args = [
+        "--workload=ready",
+        "--vary=vcpus=1,2",
+        "--repeat=1",
+        "--warm-up=0",
+        "--metric=never=never ([0-9]+)",
+    ];
+    let (stdout, _) = ended(&compare(args), 1);
+    assert!(stdout.contains("failed: --metric never: no match on its console"), "{stdout}");
+    assert!(stdout.contains("wall time"), "what was measured is shown: {stdout}");
+}
+
+#[test]
+fn interrupted_it_keeps_what_it_has() {
+    let Some(_) = any_guest() else { return };
+    let json = File::new("interrupted.json");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vmm"))
+        .args(["compare", "--workload=ready", "--vary=vcpus=1,2", "--repeat=5000", "--warm-up=0"])
+        .arg(json.out("json"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start vmm");
+    std::thread::sleep(Duration::from_secs(2));
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.expect("run kill").success());
+    let began = Instant::now();
+    while child.try_wait().expect("wait for vmm").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().expect("its output");
+    let (stdout, stderr) = ended(&output, 130);
+    assert!(
+        stdout.contains("Ended before its last run.") && stderr.contains("ended by signal 2"),
+        "{stdout}\n{stderr}"
+    );
+    let bundle = json.json();
+    assert_eq!(bundle["interrupted"], true);
+    assert!(!bundle["runs"].as_array().expect("a list").is_empty());
+}
