@@ -1,9 +1,9 @@
 //! Builds the built-in guest kernel, for its own target and into its own directory, so that the
-//! binary carries it: `boot::builtin::KERNEL`.
+//! binary carries it: `boot::builtin::KERNEL`. Lists the experiments that it carries, too.
 
 use std::env;
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for watched in ["guest-kernel", ".cargo/config.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
+    experiments(&root.join("resources/experiments"), &Path::new(&out).join("experiments.rs"))?;
     let target = Path::new(&out).join("guest-kernel");
     // Its flags come from .cargo/config.toml and its profile from Cargo.toml; those meant for this build
     // must not get there. All that it needs has been fetched with the rest of the workspace.
@@ -44,5 +45,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         "cargo:rustc-env=GUEST_KERNEL={}",
         target.join("x86_64-unknown-none/release/guest-kernel").display()
     );
+    Ok(())
+}
+
+/// Lists the catalogue of experiments, so that a new one is a file and nothing else: `repro::catalogue`.
+fn experiments(folder: &Path, list: &Path) -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    let mut files: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    let entry = |path: &PathBuf| Some(format!("({:?}, include_str!({path:?})),\n", path.file_stem()?));
+    let entries: String = files.iter().filter_map(entry).collect();
+    std::fs::write(list, format!("const FILES: &[(&str, &str)] = &[\n{entries}];\n"))?;
     Ok(())
 }

@@ -19,6 +19,7 @@ pub mod kvm {
 pub mod machine;
 
 pub mod report;
+pub mod repro;
 pub mod run;
 pub mod status;
 pub mod switch;

@@ -3,6 +3,7 @@
 //! - [`run`]       `vmm [OPTIONS]`: one machine; a new flag is a field there, and, if it is a knob, a
 //!   name in [`crate::config::knobs`]
 //! - [`compare`]   `vmm compare`
+//! - [`repro`]     `vmm repro`
 //! - [`workload`]  `vmm workload NAME`
 //! - [`doctor`]    `vmm doctor`
 //! - [`switch`]    `vmm switch`
@@ -14,6 +15,7 @@ mod compare;
 mod doctor;
 mod file;
 mod help;
+mod repro;
 mod run;
 mod switch;
 mod usage;
@@ -32,6 +34,7 @@ use crate::compare::Source;
 use crate::config::Config;
 use crate::doctor as examination;
 use crate::report::Birth;
+use crate::repro as reproduction;
 use crate::run::session;
 use crate::status::{Failure, Status, say};
 use crate::workload::native;
@@ -45,6 +48,8 @@ pub enum Command {
     Run(Box<Config>),
     /// Compare settings of a machine.
     Compare(comparison::Job),
+    /// Run published experiments again.
+    Repro(reproduction::Job),
     /// Run a workload on this kernel: a text that [`abi::workload::Spec`] accepts.
     Workload(String),
     /// Say what this host can do; as JSON.
@@ -69,6 +74,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Sub {
     Compare(Box<compare::Args>),
+    Repro(repro::Args),
     Workload(workload::Args),
     Doctor(doctor::Args),
     Switch(switch::Args),
@@ -79,6 +85,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode 
     let done = parse(args).and_then(|command| match command {
         Command::Run(config) => session::run(&config, birth),
         Command::Compare(job) => comparison::run(&job),
+        Command::Repro(job) => reproduction::run(&job),
         Command::Workload(text) => {
             let status = native::run(&text, &mut std::io::stdout());
             status.map(Status::Guest).map_err(|error| Failure::new(Status::Usage, &error.to_string()))
@@ -158,6 +165,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
                 parse(std::iter::once("vmm".into()).chain(first.args.iter().map(Into::into)))?;
             }
             Ok(Command::Compare(job))
+        }
+        Some(Sub::Repro(args)) => {
+            run::none_given(&matches)?;
+            Ok(Command::Repro(args.resolve()))
         }
         Some(Sub::Switch(args)) => {
             run::none_given(&matches)?;

@@ -125,7 +125,7 @@ fn of_metric(bundle: &Bundle, metric: usize, runs: &[&Run], base: &[&Run]) -> Op
 }
 
 /// A row's counts of all runs that ended well.
-fn counts(runs: &[&Run], kind: Kind, name: &str, per_op: bool) -> Option<Vec<f64>> {
+pub fn counts(runs: &[&Run], kind: Kind, name: &str, per_op: bool) -> Option<Vec<f64>> {
     let runs = runs.iter().filter(|run| run.status == 0);
     let counts = runs.map(|run| {
         let count =

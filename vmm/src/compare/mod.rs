@@ -18,7 +18,7 @@ pub mod picture;
 pub mod plan;
 mod run;
 pub mod session;
-mod statistics;
+pub mod statistics;
 mod table;
 pub mod words;
 

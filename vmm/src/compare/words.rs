@@ -50,6 +50,7 @@ fn times(value: f64) -> String {
 pub fn scale(largest: f64, per_op: bool) -> (f64, &'static str) {
     match largest.abs() {
         _ if !per_op => (1.0, "per run"),
+        0.0 => (1.0, "per operation"),
         size if size >= 0.01 => (1.0, "per operation"),
         size if size >= 0.000_01 => (1e3, "per 1,000 operations"),
         _ => (1e6, "per million operations"),

@@ -1,0 +1,45 @@
+//! `vmm repro`: a published experiment, run again.
+
+use std::path::PathBuf;
+
+use crate::compare::Output;
+use crate::repro::{Job, Which};
+
+/// Run a published experiment again, and say row by row whether its direction holds here; without a NAME,
+/// list them
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A name from the list, or an experiment of one's own in a file NAME.toml
+    #[arg(value_name = "NAME", conflicts_with = "all")]
+    name: Option<String>,
+    /// Every experiment
+    #[arg(long)]
+    all: bool,
+    /// At the published size, which may take hours and gigabytes; otherwise at one that fits everywhere
+    #[arg(long)]
+    full: bool,
+    /// A Linux kernel, for what runs in a Linux guest
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Runs of each setting, after one that does not count [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), default_value = "5", hide_default_value = true)]
+    repeat: u32,
+    /// json:FILE (vmm.repro/1) or html:FILE, beside the text on stdout; may be repeated
+    #[arg(long, value_name = "FORMAT:FILE")]
+    out: Vec<Output>,
+    /// However long it takes; otherwise more than an hour for one experiment is refused
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Args {
+    pub fn resolve(self) -> Job {
+        let Args { name, all, full, kernel, repeat, out, yes } = self;
+        let which = match (name, all) {
+            (Some(name), _) => Which::One(name),
+            (None, true) => Which::All,
+            (None, false) => Which::List,
+        };
+        Job { which, full, kernel, rounds: repeat, yes, outputs: out }
+    }
+}

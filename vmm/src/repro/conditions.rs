@@ -1,0 +1,92 @@
+//! What an experiment needs, and whether this host has it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use super::catalogue::{Need, Variant};
+use crate::config::memory::Size;
+use crate::kvm::class::Class;
+use crate::kvm::vm;
+use crate::sys::affinity;
+
+/// This host, as far as experiments ask.
+pub struct Here {
+    class: Class,
+    /// Why no machine runs.
+    no_kvm: Option<String>,
+    cpus: usize,
+    free_hugepages: u64,
+    kernel: Option<PathBuf>,
+}
+
+impl Here {
+    pub fn look(kernel: Option<PathBuf>) -> Here {
+        let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+        Here {
+            class: Class::detect(),
+            no_kvm: vm::open(1).err().map(|error| error.to_string()),
+            cpus: affinity::allowed().len(),
+            free_hugepages: free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+            kernel,
+        }
+    }
+
+    /// Why this host cannot run it, if so.
+    pub fn lacks(&self, variant: &Variant, sizes: &BTreeMap<String, String>) -> Option<String> {
+        if let Some(why) = self.no_kvm.as_ref().filter(|_| !variant.native) {
+            return Some(why.clone());
+        }
+        variant.needs.iter().find_map(|need| self.lacks_one(*need, sizes))
+    }
+
+    fn lacks_one(&self, need: Need, sizes: &BTreeMap<String, String>) -> Option<String> {
+        let cpus = |count: usize| {
+            (self.cpus < count).then(|| format!("needs {count} CPUs, and this process has {}", self.cpus))
+        };
+        match need {
+            Need::Linux if self.class == Class::Pvm => {
+                Some("a stock Linux does not boot on a kvm_pvm host: needs vmx or svm".into())
+            }
+            Need::Linux if self.kernel.is_none() => Some("needs a Linux kernel: --kernel FILE".into()),
+            Need::Hardware if self.class == Class::Pvm => {
+                Some("a guest's ring 0 is interpreted on a kvm_pvm host: needs vmx or svm".into())
+            }
+            Need::Linux | Need::Hardware => None,
+            Need::TwoCpus => cpus(2),
+            Need::FourCpus => cpus(4),
+            Need::Hugepages => {
+                let memory = sizes.get("memory").and_then(|size| size.parse::<Size>().ok());
+                let pages = memory.map_or(1, |size| size.0.div_ceil(2 << 20));
+                (self.free_hugepages < pages).then(|| {
+                    let free = self.free_hugepages;
+                    format!("needs {pages} free huge pages, and the pool has {free}: see vmm doctor")
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let pvm = Here { class: Class::Pvm, no_kvm: None, cpus: 2, free_hugepages: 100, kernel: None };
+        let sizes = [("memory".to_owned(), "256M".to_owned())].into();
+        let lacks = |here: &Here, need| here.lacks_one(need, &sizes);
+        assert!(lacks(&pvm, Need::Linux).unwrap().contains("vmx or svm"));
+        assert!(lacks(&pvm, Need::FourCpus).unwrap().contains("needs 4 CPUs, and this process has 2"));
+        assert!(lacks(&pvm, Need::Hugepages).unwrap().contains("needs 128 free huge pages"));
+        assert_eq!(lacks(&pvm, Need::TwoCpus), None);
+        let svm = Here { class: Class::Svm, free_hugepages: 128, ..pvm };
+        assert_eq!((lacks(&svm, Need::Hugepages), lacks(&svm, Need::Hardware)), (None, None));
+        assert!(lacks(&svm, Need::Linux).unwrap().contains("--kernel FILE"));
+        let none = Here { no_kvm: Some("open /dev/kvm: there is none".into()), ..svm };
+        let mut variant: Variant = toml::from_str("name = 'x'\nargs = []").unwrap();
+        assert!(none.lacks(&variant, &sizes).unwrap().contains("there is none"));
+        variant.native = true;
+        assert_eq!(none.lacks(&variant, &sizes), None);
+    }
+}

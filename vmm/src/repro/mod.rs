@@ -1,0 +1,157 @@
+//! `vmm repro`: published experiments, run again here, with the mechanism beside the number.
+//!
+//! - [`catalogue`]   the experiments as data: `resources/experiments/*.toml`
+//! - [`conditions`]  what an experiment needs, and whether this host has it
+//! - [`judge`]       claims and published rows against what was found
+//! - [`text`], [`page`]  for people
+
+mod catalogue;
+mod conditions;
+mod judge;
+mod page;
+mod text;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::compare::bundle::{self, Bundle, Setting};
+use crate::compare::session::{self, Plan};
+use crate::compare::{Format, Output, analysis};
+use crate::status::{Failure, Status, say};
+
+pub use catalogue::{CatalogueError, Experiment};
+
+use conditions::Here;
+use judge::Judgement;
+
+/// The name of this layout. A key may be added under it; none is removed or changes its meaning.
+pub const SCHEMA: &str = "vmm.repro/1";
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub which: Which,
+    /// The published size, and not one that fits everywhere.
+    pub full: bool,
+    /// For what runs in a Linux guest.
+    pub kernel: Option<PathBuf>,
+    pub rounds: u32,
+    pub yes: bool,
+    pub outputs: Vec<Output>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// Say which there are.
+    List,
+    All,
+    /// A name of the catalogue, or a file.
+    One(String),
+}
+
+/// One experiment that was run.
+#[derive(Serialize)]
+pub struct Result {
+    pub experiment: Experiment,
+    pub full: bool,
+    /// Settings that this host cannot run, and why.
+    pub left_out: Vec<(String, String)>,
+    pub bundle: Bundle,
+    pub judgement: Judgement,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    schema: &'static str,
+    vmm: &'static str,
+    experiments: &'a [Result],
+}
+
+/// Runs and tells; 1 where a run has failed.
+pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
+    let experiments = match &job.which {
+        Which::List => {
+            print(&text::list(&catalogue::all()?));
+            return Ok(Status::Guest(0));
+        }
+        Which::All => catalogue::all()?,
+        Which::One(name) => vec![catalogue::one(name)?],
+    };
+    for output in &job.outputs {
+        if output.format == Format::Csv {
+            return Err(Failure::new(Status::Usage, "--out: repro writes json and html"));
+        }
+        bundle::check(&output.file)?;
+    }
+    let here = Here::look(job.kernel.clone());
+    let (mut results, mut signal) = (Vec::new(), None);
+    for experiment in experiments {
+        let (result, ended) = reproduce(job, &here, experiment)?;
+        print(&text::render(&result));
+        results.push(result);
+        signal = ended;
+        if signal.is_some() {
+            break;
+        }
+    }
+    for output in &job.outputs {
+        let text = match output.format {
+            Format::Html => page::render(&results),
+            _ => json(&results),
+        };
+        bundle::write(&output.file, &text)?;
+    }
+    let failed =
+        results.iter().flat_map(|result| &result.bundle.runs).filter(|run| run.failed.is_some()).count();
+    Ok(match signal {
+        Some(number) => Status::Signal(number),
+        None if failed > 0 => Status::Guest(1),
+        None => Status::Guest(0),
+    })
+}
+
+/// One experiment, as far as this host can run it.
+fn reproduce(
+    job: &Job,
+    here: &Here,
+    experiment: Experiment,
+) -> std::result::Result<(Result, Option<u8>), Failure> {
+    let sizes = if job.full { &experiment.full } else { &experiment.small };
+    let mut left_out = Vec::new();
+    let mut settings = Vec::new();
+    for setting in &experiment.settings {
+        match here.lacks(setting, sizes) {
+            Some(why) => left_out.push((setting.name.clone(), why)),
+            None => settings.push(Setting {
+                name: setting.name.clone(),
+                args: setting.args(sizes, job.kernel.as_deref()),
+                native: setting.native,
+            }),
+        }
+    }
+    say(format_args!("{}: {}", experiment.name, experiment.title));
+    let plan = Plan { settings, patterns: Vec::new(), warm_ups: 1, rounds: job.rounds, yes: job.yes };
+    let (bundle, signal) = session::run(&plan)?;
+    let judgement = judge::judge(&experiment, &bundle);
+    Ok((Result { experiment, full: job.full, left_out, bundle, judgement }, signal))
+}
+
+fn json(results: &[Result]) -> String {
+    let written = Written { schema: SCHEMA, vmm: env!("CARGO_PKG_VERSION"), experiments: results };
+    // Strings, numbers, lists: none of it can fail to be JSON.
+    serde_json::to_string_pretty(&written).unwrap_or_default() + "\n"
+}
+
+fn print(text: &str) {
+    // A reader that has closed the pipe has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+impl Result {
+    /// What the ledger says of each setting.
+    fn classes(&self) -> Vec<analysis::ClassResult> {
+        analysis::analyse(&self.bundle)
+    }
+}

@@ -1,0 +1,148 @@
+//! An experiment for people, as text.
+
+use std::fmt::Write;
+
+use super::Result;
+use super::catalogue::Experiment;
+use super::judge::Row;
+use crate::compare::words;
+
+/// Writing to a String cannot fail.
+macro_rules! line {
+    ($text:expr, $($rest:tt)*) => { _ = writeln!($text, $($rest)*) };
+}
+
+/// The catalogue.
+pub fn list(all: &[Experiment]) -> String {
+    let mut text = String::new();
+    for one in all {
+        line!(text, "{:<11} {}", one.name, one.title);
+        line!(
+            text,
+            "{:<11} {}; {} settings, {} published figures",
+            "",
+            one.source,
+            one.settings.len(),
+            one.published.len()
+        );
+    }
+    line!(text, "\nvmm repro NAME runs one, vmm repro --all runs all; --full at the published size");
+    text
+}
+
+pub fn render(result: &Result) -> String {
+    let Result { experiment, judgement, .. } = result;
+    let mut text = String::new();
+    line!(text, "{:<10} {}", experiment.name, experiment.title);
+    line!(text, "source     {}", experiment.source);
+    line!(text, "compared   {}", experiment.compared);
+    if let Some(defects) = &experiment.defects {
+        line!(text, "mended     {defects}");
+    }
+    line!(text, "should     {}", experiment.mechanism);
+    for host in &result.bundle.hosts {
+        line!(text, "host       {}", host.class());
+    }
+    if let Some(doubt) = judgement.doubt {
+        line!(text, "           {doubt}: direction by counts alone");
+    }
+    line!(text, "size       {}", size(result));
+    table(&mut text, experiment, &judgement.rows);
+    for (name, why) in &result.left_out {
+        line!(text, "left out   {name}: {why}");
+    }
+    for claim in &judgement.claims {
+        line!(text, "claim      {}: {} · {}", claim.claim, claim.found, claim.verdict.label());
+    }
+    for class in result.classes() {
+        for of in &class.settings {
+            for why in &of.failed {
+                line!(text, "failed     {}: {why}", of.name);
+            }
+            if let Some(limiter) = &of.limiter {
+                line!(text, "suspected  {}: {limiter}", of.name);
+            }
+        }
+    }
+    let by = if judgement.doubt.is_some() { ", by counts alone" } else { "" };
+    line!(text, "so         {}{by}\n", judgement.verdict.label());
+    text
+}
+
+pub fn size(result: &Result) -> String {
+    let words = |sizes: &std::collections::BTreeMap<String, String>| {
+        sizes.iter().map(|(key, size)| format!("{key}={size}")).collect::<Vec<_>>().join(" ")
+    };
+    let Experiment { small, full, .. } = &result.experiment;
+    match result.full {
+        true => format!("{}, as published", words(full)),
+        false => format!("{}; as published, with --full: {}", words(small), words(full)),
+    }
+}
+
+fn table(text: &mut String, experiment: &Experiment, rows: &[Row]) {
+    let width = rows.iter().map(|row| name(row).chars().count()).max().unwrap_or(0);
+    let head = format!(
+        "{:>18}  {:>6}  {:>12}  {:>7}  {:<15}",
+        "published", "ratio", "here", "ratio", "95 % interval"
+    );
+    line!(text, "\n{:<width$}  {head}", "");
+    for row in rows {
+        let published =
+            row.published.map_or("-".into(), |value| format!("{} {}", words::figures(value), row.unit));
+        let ratio = |ratio: Option<f64>| ratio.map_or("-".into(), words::ratio);
+        let here = row.here_ns.map_or("-".into(), |ns| here(experiment, ns));
+        let interval = row.here_interval.map_or(String::new(), words::interval);
+        let verdict = if row.published.is_some() { row.verdict.label() } else { "" };
+        let line = format!(
+            "{:<width$}  {published:>18}  {:>6}  {here:>12}  {:>7}  {interval:<15}  {verdict}",
+            name(row),
+            ratio(row.published_ratio),
+            ratio(row.here_ratio)
+        );
+        line!(text, "{}", line.trim_end());
+    }
+    line!(text, "{:<width$}  ratios are of times, to the first row that ran here\n", "");
+}
+
+/// What is held against what.
+pub fn name(row: &Row) -> String {
+    match &row.setting {
+        Some(setting) if row.published.is_none() => setting.clone(),
+        Some(setting) => format!("{} | {setting}", row.what),
+        None => format!("{} | not run here", row.what),
+    }
+}
+
+/// Our figure, in the published unit where that is a rate.
+pub fn here(experiment: &Experiment, ns: f64) -> String {
+    match &experiment.rate {
+        Some(rate) if ns > 0.0 => format!("{} {}", words::figures(rate.one / ns), rate.unit),
+        _ => words::value(ns, crate::compare::bundle::Unit::Ns),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::judge;
+    use super::super::judge::tests::experiment;
+    use super::*;
+    use crate::compare::bundle::tests::sample;
+
+    #[test]
+    fn published_beside_ours_and_what_it_means() {
+        let (experiment, bundle) = (experiment(), sample());
+        let judgement = judge::judge(&experiment, &bundle);
+        let left_out = vec![("x".to_owned(), "needs y".to_owned())];
+        let text = render(&Result { experiment, full: false, left_out, bundle, judgement });
+        for words in [
+            "b | idle=guest-poll              12.0 s   0.55×       1.00 µs    0.50×  0.50 – 0.50      same direction",
+            "left out   x: needs y",
+            "claim      idle=guest-poll: halt exits at least 5 times less than idle=halt: 2.00 per operation → 0.2 per operation · same direction",
+            "suspected  idle=halt: vCPU 0",
+            "so         same direction",
+        ] {
+            assert!(text.contains(words), "no {words:?} in\n{text}");
+        }
+    }
+}
