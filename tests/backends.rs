@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use harness::host::{linux_guest, skip};
+use harness::host::{any_guest, linux_guest, skip};
 use harness::kernels;
 use harness::machine::{Ended, Machine, Running, scratch, vmm};
 use serde_json::Value;
@@ -129,6 +129,27 @@ fn write_and_read(mut machine: Running, meanwhile: impl FnOnce()) -> Ended {
     assert_eq!(sums.len(), 5, "{}", ended.stdout);
     assert!(sums.iter().all(|sum| *sum == sums[0]), "{sums:?}");
     ended
+}
+
+#[test]
+fn the_built_in_kernel_does_the_same_over_either() {
+    let Some(_) = any_guest() else { return };
+    let (image, socket) = (scratch("disk"), scratch("socket"));
+    File::create(&image).expect("make a file").set_len(16 << 20).expect("make it longer");
+    let work = "blk,items=300,depth=16,rw=mixed";
+    let run = |disk: String, data_path: &str| {
+        let ended = vmm(["--memory", "128M", "--workload", work, "--disk", &disk]).run();
+        ended.expect("exit", 0);
+        let record = &ended.report["records"][0];
+        let done = (&record["outcome"], &record["ops"], &record["values"]["failed"]);
+        assert_eq!(done, (&"ok".into(), &300.into(), &0.into()), "{record}");
+        device(&ended, data_path).clone()
+    };
+    let here = run(format!("path={}", image.display()), "userspace");
+    assert_eq!(sum(&here, "chains"), Some(300));
+    let Some(_daemon) = Daemon::start(&image, &socket) else { return };
+    let there = run(format!("vhost-user={}", socket.display()), "vhost-user");
+    assert_eq!((sum(&there, "chains"), sum(&there, "kicks_seen")), (None, Some(0)));
 }
 
 #[test]

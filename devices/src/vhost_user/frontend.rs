@@ -10,7 +10,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 #[error("use vhost-user socket {}: {source}", socket.display())]
 pub struct OpenError {
-    pub socket: std::path::PathBuf,
+    pub socket: PathBuf,
     pub source: SessionError,
 }
 
@@ -130,11 +130,6 @@ impl VhostUser {
     pub fn config(&self) -> Option<Vec<u8>> {
         let mut state = self.shared.state();
         std::mem::take(&mut state.config.fresh).then(|| state.config.bytes.clone())
-    }
-
-    /// Where the peer listens.
-    pub fn socket(&self) -> &Path {
-        &self.shared.address.socket
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{sleep, spawn};
 
@@ -284,7 +285,7 @@ fn a_socket_that_is_absent_or_has_no_listener() {
     assert!(error(&socket).ends_with("No such file or directory (os error 2); start its backend first"));
     drop(UnixListener::bind(&*socket).unwrap());
     assert!(error(&socket).ends_with("Connection refused (os error 111); start its backend first"));
-    let long: std::path::PathBuf = format!("/tmp/{}", "x".repeat(200)).into();
+    let long: PathBuf = format!("/tmp/{}", "x".repeat(200)).into();
     assert!(error(&long).contains("connect: "), "{}", error(&long));
 }
 
