@@ -1,17 +1,17 @@
-//! Who serves a device's queues: the same guest over a worker of the monitor and over another process
-//! gets the same work done, and the report says who did it.
+//! Who serves a device's queues: the same guest over a worker of the monitor, the kernel's vhost and
+//! another process gets the same work done, and the report says who did it.
 
 mod harness;
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use harness::host::{any_guest, linux_guest, skip};
-use harness::kernels;
+use harness::host::{any_guest, in_lab, skip};
 use harness::machine::{Ended, Machine, Running, scratch, vmm};
+use harness::shell::{shell, tell};
+use harness::tap::Interface;
 use serde_json::Value;
 
 #[test]
@@ -33,22 +33,6 @@ fn what_is_no_peer_is_said_before_the_boot() {
     vmm([net.as_str(), "--irqfd=off"]).run().expect_refusal(64, "by irqfd alone");
     vmm(["--pin=net0@0", &net]).run().expect_refusal(64, "names no worker thread");
     let _ = fs::remove_file(&socket);
-}
-
-/// Debian's cloud kernel with a shell on its console.
-fn shell() -> Option<Machine> {
-    linux_guest()?;
-    let kernel = kernels::cloud()?;
-    let machine = vmm(["--kernel".into(), kernel.bzimage.into_os_string()]);
-    let machine = machine.args(["--modules".into(), kernel.modules.into_os_string()]);
-    Some(machine.args(["--cmdline", "quiet", "--workload", "shell"]))
-}
-
-/// Types a line, once the shell asks for one.
-fn tell(machine: &mut Running, line: &str) {
-    machine.until("/ # ");
-    let stdin = machine.stdin.as_mut().expect("not at its end");
-    writeln!(stdin, "{line}").expect("write to the console");
 }
 
 fn device<'a>(ended: &'a Ended, data_path: &str) -> &'a Value {
@@ -178,4 +162,66 @@ fn a_disk_whose_server_dies_in_the_middle_loses_nothing() {
     for line in ["its requests wait until it is back", "the peer is back"] {
         assert_eq!(ended.stderr.matches(line).count(), 1, "{}", ended.stderr);
     }
+}
+
+#[test]
+fn a_card_that_the_kernel_serves_is_out_of_this_process_sight() {
+    let Some(machine) = shell() else { return };
+    if !in_lab() {
+        return skip("/dev/vhost-net is in the lab");
+    }
+    let ping = |machine: Machine, tap: &Interface, keys: &str| {
+        let mut machine = machine.args(["--net".into(), format!("tap={}{keys}", tap.name)]).spawn();
+        let (host, guest) = (tap.at(1), tap.at(2));
+        let large = format!("ping -A -q -c 20 -s 9000 {host}");
+        tell(
+            &mut machine,
+            &format!("ifconfig eth0 {guest} up; ping -A -q -c 50 {host} && {large} && exit 9"),
+        );
+        let ended = machine.end();
+        ended.expect("exit", 9);
+        for packets in ["50 packets received", "20 packets received"] {
+            assert!(ended.stdout.contains(packets), "{}", ended.stdout);
+        }
+        ended
+    };
+    let tap = |many| {
+        let tap = Interface::tap(many).expect("a tap, in the lab");
+        tap.address().expect("an address for it");
+        tap
+    };
+    let one = tap(false);
+    let ended = ping(machine.clone(), &one, "");
+    let card = device(&ended, "userspace");
+    assert!(sum(card, "kicks") > Some(0) && sum(card, "kicks") == sum(card, "kicks_seen"), "{card}");
+    assert_eq!(card["threads"][0]["name"], "net0");
+
+    let pinned = machine.clone().args(["--vhost", "--pin", "net0@1", "--busy-poll", "50"]);
+    let ended = ping(pinned, &one, "");
+    let card = device(&ended, "vhost-kernel");
+    assert!(sum(card, "kicks") > Some(0), "{card}");
+    let none = (sum(card, "kicks_seen"), sum(card, "kick_exits"), sum(card, "chains"));
+    assert_eq!(none, (Some(0), Some(0), None), "{card}");
+    let threads = card["threads"].as_array().expect("a list");
+    assert_eq!(threads.len(), 1, "{card}");
+    assert!(by_kernel(&threads[0]) && threads[0]["cpu_us"].as_u64() > Some(0), "{card}");
+    let knobs = ended.report["knobs"].as_array().expect("a list");
+    let got = |flag: &str| knobs.iter().find(|knob| knob["flag"] == flag).map(|knob| &knob["got"]);
+    assert_eq!(got("pin"), Some(&"net0 on 1".into()));
+    assert_eq!(got("vhost"), Some(&"1 of 1 network cards served by the kernel".into()));
+
+    let ended = ping(machine.args(["--vcpus", "2"]), &tap(true), ",queues=2,vhost");
+    let card = device(&ended, "vhost-kernel");
+    let threads = card["threads"].as_array().expect("a list");
+    let count = threads.iter().filter(|thread| by_kernel(thread)).count();
+    assert_eq!(count, 2, "a thread for each pair: {card}");
+    // The control queue is served here.
+    let queues = card["queues"].as_array().expect("a list");
+    assert_eq!(queues.len(), 5);
+    assert!(queues[4]["kicks_seen"].as_u64() > Some(0) && queues[4]["chains"].as_u64() > Some(0), "{card}");
+    assert!(queues[..4].iter().all(|queue| queue["kicks_seen"] == 0), "{card}");
+}
+
+fn by_kernel(thread: &Value) -> bool {
+    thread["name"].as_str().is_some_and(|name| name.starts_with("vhost-"))
 }

@@ -4,14 +4,13 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::host::{in_lab, linux_guest, skip};
-use harness::kernels;
-use harness::machine::{Machine, Running, scratch, vmm};
+use harness::host::{in_lab, skip};
+use harness::machine::{scratch, vmm};
+use harness::shell::{shell, tell};
 
 /// A directory of this test's own, gone with it.
 struct Room(PathBuf);
@@ -89,22 +88,6 @@ fn a_disk_that_this_user_may_not_use() {
         assert_eq!(output.status.code(), Some(77), "{said}");
         assert!(said.contains(words) && said.lines().count() == 1, "{words:?} is not in {said}");
     }
-}
-
-/// Debian's cloud kernel with a shell on its console.
-fn shell() -> Option<Machine> {
-    linux_guest()?;
-    let kernel = kernels::cloud()?;
-    let machine = vmm(["--kernel".into(), kernel.bzimage.into_os_string()]);
-    let machine = machine.args(["--modules".into(), kernel.modules.into_os_string()]);
-    Some(machine.args(["--cmdline", "quiet", "--workload", "shell"]))
-}
-
-/// Types a line, once the shell asks for one.
-fn tell(machine: &mut Running, line: &str) {
-    machine.until("/ # ");
-    let stdin = machine.stdin.as_mut().expect("not at its end");
-    writeln!(stdin, "{line}").expect("write to the console");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! - [`initrd`]   an initramfs of a shell script
 //! - [`kernels`]  Debian's kernels, where `resources/lab/kernels` put them
 //! - [`machine`]  one run of the binary: arguments in; status, output and report out
+//! - [`shell`]    a Linux guest with a shell on its console
 //! - [`tap`]      interfaces of a test's own, and a host behind them
 //! - [`terminal`] a user at a terminal
 //! - [`tiny`]     guests of a few instructions, which run on every kind of host
@@ -15,6 +16,7 @@ pub mod host;
 pub mod initrd;
 pub mod kernels;
 pub mod machine;
+pub mod shell;
 pub mod tap;
 pub mod terminal;
 pub mod tiny;
