@@ -1,10 +1,11 @@
-//! The control queue (virtio 1.2 §5.1.6.5): how many queue pairs carry frames, and which offloads the
-//! guest takes.
+//! The control queue (virtio 1.2 §5.1.6.5): how many queue pairs carry frames, which offloads the guest
+//! takes, which frames it wants.
 
 use std::io;
 
 use virtio_bindings::virtio_net::*;
 
+use super::face::Face;
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::{ChainHandler, Served};
 
@@ -20,9 +21,14 @@ pub trait Pairs: Send + Sync {
     fn set_offload(&self, features: u64) -> io::Result<()>;
 }
 
+/// Bytes of the longest command that is understood: a table of several hundred addresses.
+const LONGEST: usize = 4096;
+
 /// Serves the control queue.
 pub struct Control<'a> {
     pub pairs: &'a dyn Pairs,
+    /// `None`: frames are another's, and nobody looks at their addresses.
+    pub face: Option<&'a Face>,
     /// What was negotiated: only what was can be set.
     pub acked: u64,
 }
@@ -30,8 +36,8 @@ pub struct Control<'a> {
 impl ChainHandler for Control<'_> {
     fn handle(&mut self, _: u16, chain: &mut Chain) -> Served {
         let mut command = [0; 2];
-        let mut data = [0; 8];
-        let ok = chain.readable.read(&mut command) == 2 && {
+        let mut data = [0; LONGEST];
+        let ok = chain.readable.read(&mut command) == 2 && chain.readable.len() <= data.len() && {
             let len = chain.readable.read(&mut data);
             self.obey(command, &data[..len])
         };
@@ -57,6 +63,14 @@ impl Control<'_> {
                 has(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)
                     && wanted & !self.acked == 0
                     && self.pairs.set_offload(wanted).is_ok()
+            }
+            (VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, data) if has(VIRTIO_NET_F_CTRL_MAC_ADDR) => {
+                self.face.is_some_and(|face| face.obey(class.into(), command.into(), data))
+            }
+            (VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, _) => false,
+            (VIRTIO_NET_CTRL_RX | VIRTIO_NET_CTRL_MAC, command, data) => {
+                has(VIRTIO_NET_F_CTRL_RX)
+                    && self.face.is_some_and(|face| face.obey(class.into(), command, data))
             }
             _ => false,
         }

@@ -5,11 +5,14 @@
 //! - [`receive`]  frames from the tap straight into the guest's buffers, several if need be
 //! - [`send`]     frames from the guest's buffers straight into the tap
 //! - [`held`]     the interrupt that says so, held back for a moment
-//! - [`control`]  the control queue: queue pairs, offloads
+//! - [`control`]  the control queue: queue pairs, offloads, [`filter`] (which frames are wanted), [`face`]
+//!   (what it has changed)
 //! - [`split`]    … where the frames are another's
 //! - [`pair`]     one receive and one send queue, and the thread that serves them
 
 pub mod control;
+mod face;
+mod filter;
 pub mod held;
 pub mod pair;
 pub mod receive;
@@ -25,11 +28,14 @@ use std::sync::Arc;
 
 use virtio_bindings::virtio_net::*;
 
+use face::Face;
 use pair::Pair;
 use tap::Tap;
 
 use crate::virtio::backend::QueueBackend;
 use crate::virtio::device::{Device, Kind};
+use crate::virtio::front::OperationCounts;
+use crate::virtio::tally::Shared;
 use crate::virtio::userspace::{Group, Tuning, Userspace};
 
 /// Entries of the receive and send queues, and of the control queue.
@@ -51,6 +57,16 @@ pub const OFFLOADS: u64 = 1 << VIRTIO_NET_F_CSUM
     | 1 << VIRTIO_NET_F_HOST_ECN
     | 1 << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
 
+/// Needed so that the driver can say which frames it wants: by whoever looks at each frame.
+const FILTER: u64 = 1 << VIRTIO_NET_F_CTRL_RX | 1 << VIRTIO_NET_F_CTRL_MAC_ADDR;
+
+/// Operations, by number: a frame from when it was looked for, or taken, until it was given back. Unwanted
+/// ones are dropped here.
+const OPERATIONS: [&str; 3] = ["receive", "send", "unwanted"];
+const RECEIVE: usize = 0;
+const SEND: usize = 1;
+const UNWANTED: usize = 2;
+
 /// How a card looks to the guest.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -66,6 +82,8 @@ pub struct Net {
     config: [u8; CONFIG],
     queue_sizes: Vec<u16>,
     backend: Box<dyn QueueBackend>,
+    /// Of a card whose frames pass through this process.
+    seen: Option<(Arc<Face>, Shared)>,
 }
 
 impl Net {
@@ -73,16 +91,21 @@ impl Net {
     pub fn userspace(name: &str, tap: Tap, options: &Options, tuning: Tuning) -> Net {
         let tap = Arc::new(tap);
         let pairs = tap.pairs();
+        let (face, tally) = (Arc::new(Face::new(options.mac, tap.is_up())), Shared::new(&OPERATIONS));
         let group = |pair: u16| {
             let mut queues = vec![2 * pair, 2 * pair + 1];
             queues.extend((pair == 0 && pairs > 1).then_some(2 * pairs));
             // Without MQ the control queue is number 2, wherever the pairs end (§5.1.2).
             queues.extend((pair == 0 && pairs == 1).then_some(2));
-            Group { queues, server: Box::new(Pair::new(tap.clone(), pair)) }
+            Group { queues, server: Box::new(Pair::new(tap.clone(), pair, face.clone(), tally.clone())) }
         };
         let groups = (0..pairs).map(group).collect();
         let backend = Userspace::new(name, u64::MAX, groups, tuning);
-        Net::new(name, pairs, tap.mtu(), options, Box::new(backend))
+        let mut net = Net::new(name, pairs, tap.mtu(), options, Box::new(backend));
+        net.features |= FILTER;
+        net.seen = Some((face, tally));
+        net.refresh();
+        net
     }
 
     /// A card of `pairs` queue pairs, whoever serves it.
@@ -108,7 +131,7 @@ impl Net {
         let features = bits.iter().filter(|(_, on)| *on).fold(0, |features, (bit, _)| features | bit);
         let mut queue_sizes = vec![QUEUE_SIZE; 2 * usize::from(pairs)];
         queue_sizes.push(CONTROL_SIZE);
-        Net { name: name.into(), features, config, queue_sizes, backend }
+        Net { name: name.into(), features, config, queue_sizes, backend, seen: None }
     }
 }
 
@@ -142,6 +165,22 @@ impl Device for Net {
 
     fn config(&self) -> &[u8] {
         &self.config
+    }
+
+    fn refresh(&mut self) -> bool {
+        let Some((face, _)) = &self.seen else { return false };
+        let mac = face.mac();
+        let status = if face.up() { VIRTIO_NET_S_LINK_UP as u16 } else { 0 };
+        let mut now = [0; 8];
+        now[..6].copy_from_slice(&mac);
+        now[6..].copy_from_slice(&status.to_le_bytes());
+        let changed = self.config[..8] != now;
+        self.config[..8].copy_from_slice(&now);
+        changed
+    }
+
+    fn operations(&self) -> Vec<OperationCounts> {
+        self.seen.iter().flat_map(|(_, tally)| tally.counts()).collect()
     }
 
     fn backend(&mut self) -> &mut dyn QueueBackend {

@@ -9,12 +9,16 @@ use virtio_bindings::virtio_net::*;
 
 use super::HEADER;
 use super::control::{Control, Pairs};
+use super::face::Face;
+use super::filter::Filter;
 use super::held::Held;
 use super::receive::Receive;
 use super::send::Send;
 use super::tap::Tap;
+use crate::sys::link::Changes;
 use crate::virtio::queue::Queue;
 use crate::virtio::ring::RingError;
+use crate::virtio::tally::{Shared, Tally};
 use crate::virtio::userspace::Server;
 
 /// The longest frame that segmentation offload makes: 64 KiB and an Ethernet header.
@@ -31,11 +35,36 @@ pub struct Pair {
     acked: u64,
     receive: Option<Receive>,
     held: Held,
+    face: Arc<Face>,
+    /// As it was at this change of [`Face`].
+    filter: (u32, Filter),
+    tally: Tally,
+    shared: Shared,
+    /// Of the host's interfaces; the first pair watches them.
+    changes: Option<Changes>,
 }
 
 impl Pair {
-    pub fn new(tap: Arc<Tap>, pair: u16) -> Pair {
-        Pair { tap, pair, acked: 0, receive: None, held: Held::default() }
+    pub fn new(tap: Arc<Tap>, pair: u16, face: Arc<Face>, shared: Shared) -> Pair {
+        let filter = (face.changes(), face.filter());
+        Pair {
+            tap,
+            pair,
+            acked: 0,
+            receive: None,
+            held: Held::default(),
+            face,
+            filter,
+            tally: Tally::default(),
+            shared,
+            changes: None,
+        }
+    }
+
+    /// One of a card that is another process's.
+    #[cfg(test)]
+    pub fn elsewhere(tap: Arc<Tap>, pair: u16) -> Pair {
+        Pair::new(tap, pair, Arc::new(Face::new([0; 6], true)), Shared::new(&[]))
     }
 
     fn role(&self, index: u16) -> Role {
@@ -55,6 +84,7 @@ impl Pair {
         &self,
         receive: &mut Receive,
         held: &mut Held,
+        tally: &mut Tally,
         file: &File,
         queues: &mut [Queue],
     ) -> Result<bool, RingError> {
@@ -63,22 +93,22 @@ impl Pair {
             match self.role(queue.resources.index) {
                 Role::Send => {
                     let before = queue.resources.counters.bytes.get();
-                    let sent = queue.drain_quietly(&mut Send(file))?;
+                    let sent = queue.drain_quietly(&mut Send { tap: file, tally, since: None })?;
                     held.add(sent, queue.resources.counters.bytes.get() - before);
                     // A stream's acknowledgements are there by the time it is sent.
                     receive.ready |= sent > 0;
                     done += sent as usize;
                 }
                 Role::Control => {
-                    done +=
-                        queue.drain(&mut Control { pairs: self.tap.as_ref(), acked: self.acked })? as usize;
+                    let (pairs, face) = (self.tap.as_ref(), Some(self.face.as_ref()));
+                    done += queue.drain(&mut Control { pairs, face, acked: self.acked })? as usize;
                 }
                 Role::Receive | Role::None => {}
             }
         }
         for queue in queues.iter_mut() {
             if let Role::Receive = self.role(queue.resources.index) {
-                let came = receive.serve(file, queue)?;
+                let came = receive.serve(file, queue, &self.filter.1, tally)?;
                 if came > 0 {
                     held.answered();
                 }
@@ -107,6 +137,9 @@ impl Server for Pair {
         if self.pair == 0 {
             self.tap.set_offload(acked)?;
             self.tap.attach(1)?;
+            // Without it the link stays what it is now.
+            self.changes = Changes::open().ok();
+            self.look_aside(queues);
         }
         let offloaded = has(VIRTIO_NET_F_GUEST_TSO4) || has(VIRTIO_NET_F_GUEST_TSO6);
         let frame = HEADER + ETHERNET + usize::from(self.tap.mtu().unwrap_or(MTU));
@@ -120,14 +153,29 @@ impl Server for Pair {
         self.tap.queue(self.pair).map(AsRawFd::as_raw_fd).into_iter().collect()
     }
 
+    fn aside(&self) -> Option<RawFd> {
+        self.changes.as_ref().map(Changes::fd)
+    }
+
+    fn look_aside(&mut self, queues: &mut [Queue]) {
+        self.changes.iter().for_each(Changes::take);
+        if let (true, Some(queue)) = (self.face.set_up(self.tap.is_up()), queues.first()) {
+            queue.resources.fault.config_changed();
+        }
+    }
+
     fn serve(&mut self, queues: &mut [Queue], woken: bool) -> Result<bool, RingError> {
         let (Some(mut receive), Some(file)) = (self.receive.take(), self.tap.queue(self.pair)) else {
             return Ok(false);
         };
         receive.ready |= woken;
-        let mut held = std::mem::take(&mut self.held);
-        let result = self.exchange(&mut receive, &mut held, file, queues);
-        (self.receive, self.held) = (Some(receive), held);
+        let changes = self.face.changes();
+        if changes != self.filter.0 {
+            self.filter = (changes, self.face.filter());
+        }
+        let (mut held, mut tally) = (std::mem::take(&mut self.held), std::mem::take(&mut self.tally));
+        let result = self.exchange(&mut receive, &mut held, &mut tally, file, queues);
+        (self.receive, self.held, self.tally) = (Some(receive), held, tally);
         result
     }
 
@@ -144,6 +192,10 @@ impl Server for Pair {
     }
 
     fn end(&mut self, _: &mut [Queue]) {
-        (self.receive, self.held) = (None, Held::default());
+        (self.receive, self.held, self.changes) = (None, Held::default(), None);
+        if self.pair == 0 {
+            self.face.reset();
+        }
+        self.shared.hand_over(&mut self.tally);
     }
 }

@@ -8,14 +8,17 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::time::Instant;
 
-use super::{HEADER, would_block};
+use super::filter::{Filter, Mac};
+use super::{HEADER, RECEIVE, UNWANTED, would_block};
 use crate::sys::Memory;
 use crate::sys::file::read_some;
 use crate::sys::segments::Segments;
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::Queue;
 use crate::virtio::ring::RingError;
+use crate::virtio::tally::Tally;
 
 /// Frames served before other queues have their turn.
 const BUDGET: usize = 64;
@@ -58,8 +61,15 @@ impl Receive {
 
     /// Moves frames until the tap is empty, buffers run out or others must have their turn. Returns
     /// how many.
-    pub fn serve(&mut self, tap: &File, queue: &mut Queue) -> Result<usize, RingError> {
+    pub fn serve(
+        &mut self,
+        tap: &File,
+        queue: &mut Queue,
+        filter: &Filter,
+        tally: &mut Tally,
+    ) -> Result<usize, RingError> {
         let mut frames = 0;
+        let mut since = Instant::now();
         while self.ready && frames < BUDGET {
             self.hold(queue)?;
             self.starved = !self.enough() && self.held.len() < queue.ring().size().into();
@@ -67,11 +77,21 @@ impl Receive {
                 break;
             }
             match read_some(tap.as_fd(), self.gather()) {
-                Ok(len) => self.give(queue, len),
+                Ok(len) => {
+                    let wanted = filter.wants(self.destination());
+                    if wanted {
+                        self.give(queue, len);
+                    }
+                    let now = Instant::now();
+                    let (kind, bytes) = (if wanted { RECEIVE } else { UNWANTED }, len.saturating_sub(HEADER));
+                    tally.record(kind, bytes as u64, false, now - since);
+                    since = now;
+                }
                 Err(error) => {
                     self.ready = false;
                     if !would_block(&error) {
                         queue.resources.counters.errors.add(1);
+                        tally.record(RECEIVE, 0, true, since.elapsed());
                     }
                 }
             }
@@ -113,6 +133,13 @@ impl Receive {
             self.gather.append(&chain.writable);
         }
         &self.gather
+    }
+
+    /// Whom the frame that was just read is for: its first bytes (IEEE 802.3).
+    fn destination(&self) -> Mac {
+        let mut mac = Mac::default();
+        self.gather.peek(HEADER, &mut mac);
+        mac
     }
 
     /// Gives back the buffers that `len` bytes have filled.

@@ -89,7 +89,7 @@ impl Server for Controller {
     }
 
     fn serve(&mut self, queues: &mut [Queue], _: bool) -> Result<bool, RingError> {
-        let mut control = Control { pairs: self.pairs.as_ref(), acked: self.acked };
+        let mut control = Control { pairs: self.pairs.as_ref(), face: None, acked: self.acked };
         let mut served = 0;
         for queue in queues {
             served += queue.drain(&mut control)?;

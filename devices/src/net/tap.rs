@@ -98,6 +98,13 @@ impl Tap {
         attribute(&self.name, "mtu")?.parse().ok()
     }
 
+    /// Whether the interface is up (IFF_UP, netdevice(7)); true where it can't be known.
+    pub fn is_up(&self) -> bool {
+        let flags = attribute(&self.name, "flags");
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok());
+        flags.is_none_or(|flags| flags & 1 != 0)
+    }
+
     /// The file of a queue pair.
     pub fn queue(&self, pair: u16) -> Option<&File> {
         self.queues.get(usize::from(pair))
@@ -148,28 +155,7 @@ impl Pairs for Tap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
-
-    /// A tap that goes when this does; `None`, after saying so, where none can be made.
-    struct Made(String);
-
-    impl Made {
-        fn new(what: &str, more: &[&str]) -> Option<Made> {
-            let name = format!("t{}{what}", std::process::id());
-            let done = Command::new("ip").args(["tuntap", "add", &name, "mode"]).args(more).output();
-            if done.is_ok_and(|done| done.status.success()) {
-                return Some(Made(name));
-            }
-            eprintln!("skipped: `ip tuntap add` does nothing for this user");
-            None
-        }
-    }
-
-    impl Drop for Made {
-        fn drop(&mut self) {
-            let _ = Command::new("ip").args(["link", "del", &self.0]).output();
-        }
-    }
+    use crate::testing::made::Made;
 
     fn refused(name: &str, pairs: u16) -> String {
         Tap::open(name, pairs).unwrap_err().to_string()

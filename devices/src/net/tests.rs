@@ -8,8 +8,9 @@ use std::time::Duration;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::testing::bringup::Rig;
+use crate::testing::bringup::{Rig, until};
 use crate::testing::hostile;
+use crate::testing::made::Made;
 
 const RX: usize = 0;
 const TX: usize = 1;
@@ -105,19 +106,63 @@ fn idle_with_buffers_it_sleeps_and_wants_no_kick() {
     assert_eq!(rig.drivers[TX].used_flags(), 0, "a kick: nothing is there");
 }
 
+/// A command on the control queue, and what was answered.
+fn command(rig: &mut Rig, command: &[u8]) -> u8 {
+    rig.memory.write_slice(command, GuestAddress(0x30_0000)).unwrap();
+    let head = rig.drivers[CONTROL].chain(&[(0x30_0000, command.len() as u32)], &[(0x30_8000, 1)]);
+    rig.drivers[CONTROL].offer(head);
+    rig.kick(CONTROL as u64);
+    assert_eq!(rig.wait(CONTROL), (head, 1));
+    rig.memory.read_obj::<u8>(GuestAddress(0x30_8000)).unwrap()
+}
+
 #[test]
 fn control_answers_what_it_can_and_refuses_the_rest() {
     let (mut rig, _wire) = rig(16, 0);
-    for (command, answer) in
-        [(&[4, 0, 1, 0][..], 1), (&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1), (&[0, 0, 1], 1), (&[], 1)]
+    let all_multicast = [0, 1, 1];
+    assert_eq!(command(&mut rig, &all_multicast), 0);
+    let long = [&[1, 0][..], &[0; 4097]].concat();
+    for refused in
+        [&[4, 0, 1, 0][..], &[5, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[0, 0, 2], &[], &[0], &[9, 9], &[3, 0], &long]
     {
-        rig.memory.write_slice(command, GuestAddress(0x30_0000)).unwrap();
-        let head = rig.drivers[CONTROL].chain(&[(0x30_0000, command.len() as u32)], &[(0x30_1000, 1)]);
-        rig.drivers[CONTROL].offer(head);
-        rig.kick(CONTROL as u64);
-        assert_eq!(rig.wait(CONTROL), (head, 1));
-        assert_eq!(rig.memory.read_obj::<u8>(GuestAddress(0x30_1000)).unwrap(), answer, "{command:?}");
+        assert_eq!(command(&mut rig, refused), 1, "{refused:?}");
     }
+    // What was not negotiated is refused too.
+    rig.bring_up(16, 1 << 29 | 1 << VIRTIO_NET_F_CTRL_RX | 1 << VIRTIO_NET_F_CTRL_MAC_ADDR);
+    assert_eq!(command(&mut rig, &all_multicast), 1);
+    assert_eq!(command(&mut rig, &[1, 1, 2, 0, 0, 0, 0, 9]), 1);
+}
+
+#[test]
+fn the_driver_gets_the_frames_that_it_wants() {
+    let (mut rig, wire) = rig(16, 0);
+    offer(&mut rig, 8, 2000);
+    let mac = [2, 0, 0, 0, 0, 9];
+    let generation = rig.load(21, 1);
+    assert_eq!(command(&mut rig, &[&[1, 1][..], &mac].concat()), 0);
+    assert_ne!(rig.load(21, 1), generation);
+    assert_eq!(rig.load(0x800, 4), 2, "its address is what the driver has set");
+    assert_eq!(rig.load(0x804, 2), 0x900);
+    let to = |mac: [u8; 6]| [&[0; HEADER][..], &mac, &[7; 60]].concat();
+    wire.send(&to([4; 6])).unwrap();
+    assert_eq!(rig.wait(RX).1, 78, "every frame, until the driver says otherwise");
+    assert_eq!(command(&mut rig, &[0, 0, 0]), 0);
+    for frame in [to([4; 6]), to(mac), to([4; 6]), to([0xff; 6])] {
+        wire.send(&frame).unwrap();
+    }
+    assert_eq!([rig.wait(RX).1, rig.wait(RX).1], [78, 78]);
+    let mut got = [0; 6];
+    rig.memory.read_slice(&mut got, GuestAddress(0x21_0000 + HEADER as u64)).unwrap();
+    assert_eq!(got, mac, "a frame that nobody wants takes no buffer");
+    rig.bus.lock().unwrap().quiesce();
+    let counts = rig.bus.lock().unwrap().counts().swap_remove(0);
+    let rows: Vec<_> = counts.operations.iter().map(|row| (row.name, row.count, row.bytes)).collect();
+    assert_eq!(rows, [("receive", 3, 3 * 66), ("unwanted", 2, 2 * 66)]);
+    assert!(counts.operations[0].ns_max > 0);
+    // The next driver finds the address that the card was given.
+    rig.store(20, 1, 0);
+    rig.load(21, 1);
+    assert_eq!(rig.load(0x800, 8).to_le_bytes()[..6], mac_for("tap0"));
 }
 
 #[test]
@@ -158,4 +203,27 @@ fn buffers_the_wrong_way_round_carry_nothing() {
     offer(&mut rig, 2, 2000);
     wire.send(&frame(100)).unwrap();
     assert_eq!([0, 1, 2].map(|_| rig.wait(RX).1), [0, 0, 112]);
+}
+
+#[test]
+fn the_link_is_up_as_long_as_the_tap_is() {
+    let Some(made) = Made::new("l", &["tap"]) else { return };
+    let tap = Tap::open(&made.0, 1).unwrap();
+    assert!(!tap.is_up());
+    let options = Options { mac: mac_for("tap0"), offload: true };
+    let mut rig = Rig::new(Box::new(Net::userspace("net.0", tap, &options, Tuning::default())), false);
+    rig.bring_up(16, 0);
+    let mut told = 0;
+    for (word, status) in [("up", 1), ("down", 0), ("up", 1)] {
+        let generation = rig.load(21, 1);
+        assert_eq!(rig.load(0x806, 2), 1 - status);
+        made.set(word);
+        until(|| {
+            told += rig.machine.raised(0);
+            (told > 0).then_some(())
+        });
+        assert_eq!(std::mem::take(&mut told), 1, "once, by the interrupt of the configuration");
+        assert_ne!(rig.load(21, 1), generation);
+        assert_eq!(rig.load(0x806, 2), status);
+    }
 }

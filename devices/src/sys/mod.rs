@@ -9,6 +9,7 @@
 //! - [`bounce`]    an aligned buffer, where the guest's is not
 //! - [`uring`]     many vectored transfers at once, each owning its [`segments`] while in flight
 //! - [`tap`]       a host network interface whose frames come and go by a file
+//! - [`link`]      that a host network interface has changed
 //! - [`vhost`]     /dev/vhost-net
 //! - [`socket`]    bytes and file descriptors over a Unix socket
 //! - [`file`]      vectored input and output between a file and [`segments`], locks, ioctls
@@ -19,6 +20,7 @@ pub mod copy;
 pub mod event;
 pub mod file;
 pub mod peer;
+pub mod link;
 pub mod segments;
 pub mod sigbus;
 pub mod socket;

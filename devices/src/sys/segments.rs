@@ -94,6 +94,26 @@ impl Segments {
         }
     }
 
+    /// Copies from `offset` of what is left, and uses nothing up. What is not there stays as it is in `out`.
+    pub fn peek(&self, mut offset: usize, mut out: &mut [u8]) {
+        for piece in self.iovecs() {
+            if offset >= piece.iov_len {
+                offset -= piece.iov_len;
+                continue;
+            }
+            let here = out.len().min(piece.iov_len - offset);
+            // SAFETY: `offset + here` bytes are inside the piece; `out` is ours.
+            unsafe {
+                ptr::copy_nonoverlapping(piece.iov_base.cast::<u8>().add(offset), out.as_mut_ptr(), here)
+            };
+            out = &mut out[here..];
+            if out.is_empty() {
+                return;
+            }
+            offset = 0;
+        }
+    }
+
     /// True if every piece starts and ends at a multiple of `align`.
     pub fn aligned(&self, align: u32) -> bool {
         let align = align as usize;
@@ -236,6 +256,11 @@ mod tests {
         for (address, len) in [(0x100, 4), (0x104, 1), (0x105, 5)] {
             assert!(segments.push(address, len));
         }
+        let mut peeked = *b"....";
+        segments.peek(3, &mut peeked);
+        assert_eq!(&peeked, b"3456");
+        segments.peek(8, &mut peeked);
+        assert_eq!((&peeked, segments.len()), (b"8956", 10));
         assert!(!segments.split_tail(11, &mut tail));
         assert!(segments.split_tail(6, &mut tail));
         let mut bytes = [0; 10];

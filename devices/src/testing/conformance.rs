@@ -85,7 +85,7 @@ fn by_process() -> Option<Card> {
     let groups = move |_: &_| -> Vec<Group> {
         let pair = |pair| Group {
             queues: vec![2 * pair, 2 * pair + 1],
-            server: Box::new(Pair::new(tap.clone(), pair)) as _,
+            server: Box::new(Pair::elsewhere(tap.clone(), pair)) as _,
         };
         (0..PAIRS).map(pair).collect()
     };

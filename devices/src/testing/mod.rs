@@ -2,6 +2,7 @@
 //!
 //! - [`driver`]   a driver's side of a split ring, honest or not
 //! - [`machine`]  memory, interrupts and doorbells without a hypervisor
+//! - [`made`]     taps of the host
 //! - [`toy`]      the smallest device
 //! - [`conformance`]  what every backend must do, tested on each
 //! - [`peer`]     a vhost-user backend
@@ -13,5 +14,6 @@ mod conformance;
 pub mod driver;
 pub mod hostile;
 pub mod machine;
+pub mod made;
 pub mod peer;
 pub mod toy;

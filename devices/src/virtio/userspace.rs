@@ -39,6 +39,17 @@ pub trait Server: Send {
         Vec::new()
     }
 
+    /// A descriptor whose readiness is rare, and no work of a queue. Watched edge-triggered, from
+    /// [`Server::begin`] on.
+    fn aside(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// What [`Server::aside`] has reported.
+    fn look_aside(&mut self, queues: &mut [Queue]) {
+        let _ = queues;
+    }
+
     /// The driver is ready, under these features.
     fn begin(&mut self, queues: &mut [Queue], acked: u64) -> io::Result<()> {
         let _ = (queues, acked);
@@ -282,6 +293,9 @@ impl Worker {
         for fd in server.watch() {
             add(fd, OTHER)?;
         }
+        if let Some(fd) = server.aside() {
+            add(fd, ASIDE)?;
+        }
         Ok(epoll)
     }
 
@@ -296,7 +310,7 @@ impl Worker {
                     // Nothing is served until the driver resets the device.
                     fault(queues, &error);
                     while !self.stop.asked.load(Ordering::Acquire) {
-                        sleep(epoll, FOREVER)?;
+                        wait(epoll, FOREVER)?;
                     }
                     return Ok(());
                 }
@@ -305,9 +319,25 @@ impl Worker {
             for queue in queues.iter_mut() {
                 more |= server.awaits_kick(queue.resources.index) && queue.ring().listen();
             }
-            woken = !more && sleep(epoll, server.nap().unwrap_or(FOREVER))?;
+            let nap = server.nap().unwrap_or(FOREVER);
+            woken = !more && self.sleep(server, queues, epoll, nap)?;
         }
         Ok(())
+    }
+
+    /// Waits; true if a watched descriptor was among the reasons.
+    fn sleep(
+        &self,
+        server: &mut dyn Server,
+        queues: &mut [Queue],
+        epoll: &Epoll,
+        timeout_ms: i32,
+    ) -> io::Result<bool> {
+        let reasons = wait(epoll, timeout_ms)?;
+        if reasons & 1 << ASIDE != 0 {
+            server.look_aside(queues);
+        }
+        Ok(reasons & 1 << OTHER != 0)
     }
 
     /// Serves until nothing was found for as long as polling is asked.
@@ -342,15 +372,16 @@ impl Worker {
 /// Tokens in epoll: what a wake-up means.
 const KICK: u64 = 0;
 const OTHER: u64 = 1;
+const ASIDE: u64 = 2;
 /// A timeout that never comes (epoll_wait(2)).
 const FOREVER: i32 = -1;
 
-/// Waits; true if something other than a kick was among the reasons.
-fn sleep(epoll: &Epoll, timeout_ms: i32) -> io::Result<bool> {
+/// Waits; returns the reasons, a bit for each token.
+fn wait(epoll: &Epoll, timeout_ms: i32) -> io::Result<u32> {
     let mut events = [EpollEvent::default(); 8];
     match epoll.wait(timeout_ms, &mut events) {
-        Ok(count) => Ok(events[..count].iter().any(|event| event.data() == OTHER)),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        Ok(count) => Ok(events[..count].iter().fold(0, |reasons, event| reasons | 1 << event.data())),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
         Err(error) => Err(error),
     }
 }
