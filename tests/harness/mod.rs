@@ -7,6 +7,7 @@
 //! - [`shell`]    a Linux guest with a shell on its console
 //! - [`tap`]      interfaces of a test's own, and a host behind them
 //! - [`terminal`] a user at a terminal
+//! - [`tools`]    a disk of programs for guests to run
 //! - [`tiny`]     guests of a few instructions, which run on every kind of host
 
 // Each test binary includes this room and uses its own part of it.
@@ -20,3 +21,4 @@ pub mod shell;
 pub mod tap;
 pub mod terminal;
 pub mod tiny;
+pub mod tools;
