@@ -4,13 +4,14 @@
 //! - [`bus`]        address → device and register, and their names for the ledger
 //! - [`msi`]        what an interrupt is, and who carries it
 //! - [`ioapic`]     wires to messages
-//! - [`serial`]     a 16550A: the console of every guest
+//! - [`serial`]     a 16550A: the console of every guest, if it isn't [`console`]; both are at a [`line`]
 //! - [`exit_port`]  status, marks and records of a guest that knows this monitor
 //! - [`acpi`]       power off and reset
 //! - [`pvpanic`]    the guest kernel has panicked
 //! - [`virtio`]     what a virtio device is, how a driver brings it up, who serves its queues
 //! - [`blk`]        a disk over a file, or a block device
 //! - [`net`]        a network card over a tap
+//! - [`rng`], [`console`], [`vsock`]  random numbers, a terminal, sockets to the host
 //! - [`vhost`]      … served by the kernel
 //! - [`vhost_user`] … or by another process
 //! - [`switch`]     a switch that other machines' network cards are served by
@@ -40,12 +41,15 @@
 pub mod acpi;
 pub mod blk;
 pub mod bus;
+pub mod console;
 pub mod exit_port;
 pub mod ioapic;
+pub mod line;
 pub mod msi;
 pub mod net;
 pub mod pci;
 pub mod pvpanic;
+pub mod rng;
 mod say;
 pub mod serial;
 pub mod switch;
@@ -55,5 +59,6 @@ mod testing;
 pub mod vhost;
 pub mod vhost_user;
 pub mod virtio;
+pub mod vsock;
 
 pub use sys::Memory;

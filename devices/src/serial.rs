@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::{Effect, Registers};
+use crate::line::{Line, Port, Traffic};
 
 #[cfg(test)]
 mod tests;
@@ -57,23 +58,6 @@ const MSR_CONNECTED: u8 = 0xb0;
 const FIFO: usize = 16;
 /// Bytes of input that wait on the host side.
 const QUEUE: usize = 4096;
-
-/// What the serial port is plugged into. Called on vCPU threads: neither may block.
-pub trait Line: Send {
-    /// The guest sends a byte.
-    fn transmit(&mut self, byte: u8);
-    /// The input queue was full and is at most half full now.
-    fn room(&mut self);
-}
-
-/// Bytes that crossed the line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// From the guest.
-    pub sent: u64,
-    /// Read by the guest.
-    pub received: u64,
-}
 
 /// The serial port.
 pub struct Serial {
@@ -123,26 +107,6 @@ impl Serial {
             pin: false,
             traffic: Traffic::default(),
         }
-    }
-
-    /// Bytes that [`Serial::push`] would take now.
-    pub fn space(&self) -> usize {
-        QUEUE - self.queue.len()
-    }
-
-    /// Input for the guest; returns how many bytes of it were taken. [`Line::room`] tells when to
-    /// come again after the queue has been full.
-    pub fn push(&mut self, input: &[u8]) -> usize {
-        let taken = input.len().min(self.space());
-        self.queue.extend(&input[..taken]);
-        self.full |= self.space() == 0;
-        self.update();
-        taken
-    }
-
-    /// What has crossed the line so far.
-    pub fn traffic(&self) -> Traffic {
-        self.traffic
     }
 
     fn dlab(&self) -> bool {
@@ -293,6 +257,24 @@ impl Serial {
             // LSR and MSR are read-only.
             _ => {}
         }
+    }
+}
+
+impl Port for Serial {
+    fn space(&self) -> usize {
+        QUEUE - self.queue.len()
+    }
+
+    fn push(&mut self, input: &[u8]) -> usize {
+        let taken = input.len().min(self.space());
+        self.queue.extend(&input[..taken]);
+        self.full |= self.space() == 0;
+        self.update();
+        taken
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/dev/vhost-net`: the kernel serves a queue pair (Linux, include/uapi/linux/vhost.h).
+//! `/dev/vhost-net` and `/dev/vhost-vsock`: the kernel serves queues (Linux, include/uapi/linux/vhost.h).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -22,6 +22,8 @@ const SET_VRING_KICK: u32 = 0x4008_af20;
 const SET_VRING_CALL: u32 = 0x4008_af21;
 const SET_VRING_BUSYLOOP_TIMEOUT: u32 = 0x4008_af23;
 const NET_SET_BACKEND: u32 = 0x4008_af30;
+const VSOCK_SET_GUEST_CID: u32 = 0x4008_af60;
+const VSOCK_SET_RUNNING: u32 = 0x4004_af61;
 
 /// `struct vhost_vring_state` and `struct vhost_vring_file`.
 type Pair = [i32; 2];
@@ -37,14 +39,14 @@ struct Addresses {
     log: u64,
 }
 
-/// An open vhost-net device, owned by this process.
+/// An open vhost device, owned by this process.
 #[derive(Debug)]
-pub struct VhostNet(File);
+pub struct Vhost(File);
 
-impl VhostNet {
+impl Vhost {
     /// Opens one.
-    pub fn open() -> io::Result<VhostNet> {
-        let vhost = VhostNet(OpenOptions::new().read(true).write(true).open("/dev/vhost-net")?);
+    pub fn open(path: &str) -> io::Result<Vhost> {
+        let vhost = Vhost(OpenOptions::new().read(true).write(true).open(path)?);
         vhost.call(SET_OWNER, std::ptr::null_mut::<u8>())?;
         Ok(vhost)
     }
@@ -114,6 +116,16 @@ impl VhostNet {
         let mut pair: Pair = [index as i32, 0];
         self.call(GET_VRING_BASE, &mut pair)?;
         Ok(pair[1] as u16)
+    }
+
+    /// vhost-vsock: by which number the host's programs reach the guest.
+    pub fn set_guest_cid(&self, mut cid: u64) -> io::Result<()> {
+        self.call(VSOCK_SET_GUEST_CID, &mut cid)
+    }
+
+    /// vhost-vsock: starts all rings, or stops them and returns once nothing of them is in flight.
+    pub fn set_vsock_running(&self, running: bool) -> io::Result<()> {
+        self.call(VSOCK_SET_RUNNING, &mut i32::from(running))
     }
 
     fn set(&self, number: u32, index: u32, value: RawFd) -> io::Result<()> {

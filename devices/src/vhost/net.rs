@@ -11,7 +11,7 @@ use crate::net::control::Pairs;
 use crate::net::split::Split;
 use crate::net::tap::Tap;
 use crate::net::{Net, OFFLOADS, Options};
-use crate::sys::vhost::VhostNet;
+use crate::sys::vhost::Vhost;
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
 use crate::virtio::counters::ThreadCounts;
 use crate::virtio::userspace::Tuning;
@@ -44,7 +44,7 @@ struct Backend {
 
 /// A queue pair, as the kernel has it.
 struct Pair {
-    vhost: VhostNet,
+    vhost: Vhost,
     /// Its thread, where it was found.
     worker: Option<Worker>,
 }
@@ -52,7 +52,7 @@ struct Pair {
 impl Backend {
     fn open(name: &str, tap: Arc<Tap>, tuning: &Tuning) -> io::Result<Backend> {
         let pair = |_| {
-            let (vhost, worker) = worker::of(VhostNet::open)?;
+            let (vhost, worker) = worker::of(|| Vhost::open("/dev/vhost-net"))?;
             if let Some(worker) = &worker {
                 (tuning.entered)(name, worker.id());
             }
@@ -65,7 +65,7 @@ impl Backend {
     }
 
     /// The device that has a queue, and the queue's number there.
-    fn vhost(&self, queue: &QueueResources) -> Option<(&VhostNet, u32)> {
+    fn vhost(&self, queue: &QueueResources) -> Option<(&Vhost, u32)> {
         self.pairs.get(usize::from(queue.index / 2)).map(|pair| (&pair.vhost, u32::from(queue.index % 2)))
     }
 

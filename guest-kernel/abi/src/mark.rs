@@ -14,6 +14,8 @@ pub enum Mark {
     Start(u16),
     /// The workload of this index has ended.
     End(u16),
+    /// An agent in the guest takes calls from the host.
+    Agent,
 }
 
 impl Mark {
@@ -25,6 +27,7 @@ impl Mark {
             Mark::Ready => (3, 0),
             Mark::Start(i) => (4, i),
             Mark::End(i) => (5, i),
+            Mark::Agent => (6, 0),
         };
         (kind << 24) | index as u32
     }
@@ -38,6 +41,7 @@ impl Mark {
             (3, 0, 0) => Some(Mark::Ready),
             (4, 0, i) => Some(Mark::Start(i)),
             (5, 0, i) => Some(Mark::End(i)),
+            (6, 0, 0) => Some(Mark::Agent),
             _ => None,
         }
     }
@@ -49,14 +53,14 @@ mod tests {
 
     #[test]
     fn every_mark_survives_the_wire() {
-        for mark in [Mark::Kernel, Mark::Init, Mark::Ready, Mark::Start(7), Mark::End(0xffff)] {
+        for mark in [Mark::Kernel, Mark::Init, Mark::Ready, Mark::Start(7), Mark::End(0xffff), Mark::Agent] {
             assert_eq!(Mark::decode(mark.encode()), Some(mark));
         }
     }
 
     #[test]
     fn noise_is_no_mark() {
-        for value in [0, 1, 0x0100_0001, 0x0401_0000, 0x0600_0000, u32::MAX] {
+        for value in [0, 1, 0x0100_0001, 0x0401_0000, 0x0600_0001, 0x0700_0000, u32::MAX] {
             assert_eq!(Mark::decode(value), None, "{value:#x}");
         }
     }

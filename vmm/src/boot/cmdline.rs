@@ -62,9 +62,12 @@ impl Cmdline {
 }
 
 /// What a Linux guest is told about this machine: what is absent, and how to end.
-pub fn for_linux(cmdline: &mut Cmdline, serial: bool) {
+pub fn for_linux(cmdline: &mut Cmdline, serial: bool, virtio: bool) {
     if serial {
         cmdline.add("console=ttyS0");
+    }
+    if virtio {
+        cmdline.add("console=hvc0");
     }
     // Four UARTs are probed by default; six exits for each that isn't there.
     cmdline.add(if serial { "8250.nr_uarts=1" } else { "8250.nr_uarts=0" });
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn the_users_word_wins() {
         let mut line = Cmdline::new("quiet console=hvc0  panic=5");
-        for_linux(&mut line, true);
+        for_linux(&mut line, true, false);
         assert_eq!(line.line(), "quiet console=hvc0 panic=5 8250.nr_uarts=1 pci=noearly reboot=a");
         assert_eq!(line.added(), "8250.nr_uarts=1 pci=noearly reboot=a");
     }

@@ -124,12 +124,18 @@ pub fn open(config: &Config) -> Result<Payload, Error> {
 
 /// Drivers of the devices that `config` names, as modules; what they need comes by itself.
 fn drivers(config: &Config) -> Vec<&'static str> {
-    let (disk, net) = (!config.disks.is_empty(), !config.nets.is_empty());
     let transport = match config.virtio.transport {
         Transport::Pci => "virtio_pci",
         Transport::Mmio => "virtio_mmio",
     };
-    let drivers = [(transport, disk || net), ("virtio_blk", disk), ("virtio_net", net)];
+    let drivers = [
+        (transport, config.has_virtio()),
+        ("virtio_console", config.console.is_virtio()),
+        ("virtio_blk", !config.disks.is_empty()),
+        ("virtio_net", !config.nets.is_empty()),
+        ("virtio_rng", config.rng),
+        ("vmw_vsock_virtio_transport", config.vsock.is_some()),
+    ];
     drivers.into_iter().filter(|(_, needed)| *needed).map(|(driver, _)| driver).collect()
 }
 
@@ -197,7 +203,7 @@ impl Files {
 
         let mut cmdline = Cmdline::new(&config.boot.cmdline);
         if linux {
-            cmdline::for_linux(&mut cmdline, with.serial);
+            cmdline::for_linux(&mut cmdline, with.serial, config.console.is_virtio());
             if config.idle == Idle::GuestPoll {
                 cmdline.add("cpuidle_haltpoll.force=1");
             }

@@ -17,7 +17,7 @@ use crate::config::pin::Pin;
 use crate::config::report::Request;
 use crate::config::{
     Asked, Backing, Boot, Config, Console, Disk, Idle, Knob, Memory, Net, Pinning, Protocol, Pv, Report,
-    Transport, Virtio, boot, idle, timeout, vcpus, virtio, word,
+    Transport, Virtio, Vsock, boot, idle, timeout, vcpus, virtio, word,
 };
 
 /// The flag whose file holds other flags.
@@ -121,6 +121,13 @@ struct Devices {
     /// repeated
     #[arg(long, value_name = "KEYS")]
     net: Vec<Net>,
+    /// The host's random numbers as virtio device [default: off]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    rng: Option<bool>,
+    /// Sockets between the guest, which is cid=N, and programs of the host, by the kernel's vhost-vsock
+    #[arg(long, value_name = "cid=N")]
+    vsock: Option<Vsock>,
     /// The kernel's vhost serves what it can: network cards over a tap, no disks [default: off]
     #[arg(long, value_name = "on|off", value_parser = word::switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
@@ -151,7 +158,9 @@ impl Devices {
         let disks = self.disk.iter().enumerate().filter(|(_, disk)| matches!(disk.medium, Medium::Image(..)));
         let nets = self.net.iter().enumerate().filter(|(_, net)| !matches!(net.wire, Wire::VhostUser(_)));
         let disks = disks.map(|(i, _)| format!("blk{i}"));
-        disks.chain(nets.map(|(i, _)| format!("net{i}"))).collect()
+        let rng = self.rng.unwrap_or(false).then(|| "rng0".to_owned());
+        let vsock = self.vsock.map(|_| "vsock0".to_owned());
+        disks.chain(nets.map(|(i, _)| format!("net{i}"))).chain(rng).chain(vsock).collect()
     }
 
     /// Whether another process serves one of them.
@@ -176,9 +185,9 @@ impl Devices {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Console, report and control")]
 struct Output {
-    /// Serial console: stdio, file=PATH or none; on a terminal, Ctrl-A x ends the machine
-    /// [default: stdio]
-    #[arg(long, value_name = "WHERE")]
+    /// Console: stdio, file=PATH or none; on a terminal, Ctrl-A x ends the machine. A serial port, or,
+    /// with ,virtio, the hvc0 of a Linux, which costs no exits to userspace [default: stdio]
+    #[arg(long, value_name = "WHERE[,virtio]")]
     console: Option<Console>,
     /// Exit report: text, json or none, to stderr or to :FILE; may be repeated [default: text]
     #[arg(long, value_name = "FORMAT[:FILE]")]
@@ -200,7 +209,8 @@ impl Args {
     pub fn resolve(self, asked: Vec<Asked>) -> Result<Config, Usage> {
         let Args { guest, cpus, memory, devices, output } = self;
         let by_kernel = |net: &Net| net.by_kernel(devices.virtio().vhost);
-        if !devices.virtio().irqfd && (devices.vhost_user() || devices.net.iter().any(by_kernel)) {
+        let of_others = devices.vhost_user() || devices.vsock.is_some();
+        if !devices.virtio().irqfd && (of_others || devices.net.iter().any(by_kernel)) {
             let why = KeyError::Whole("vhost and vhost-user raise their interrupts by irqfd alone");
             return Err(Usage::flag("irqfd", Some("off".into()), why));
         }
@@ -220,6 +230,11 @@ impl Args {
         };
         let shared = devices.vhost_user();
         boot.check().map_err(|(flag, error)| Usage::flag(flag, None, error))?;
+        let console = output.console.unwrap_or_default();
+        if console.is_virtio() && boot.kernel.is_none() {
+            let why = KeyError::Whole("the built-in kernel has no driver for it: needs --kernel");
+            return Err(Usage::flag("console", Some("virtio".into()), why));
+        }
         Ok(Config {
             boot,
             vcpus,
@@ -234,7 +249,9 @@ impl Args {
             virtio: devices.virtio(),
             disks: devices.disk,
             nets: devices.net,
-            console: output.console.unwrap_or_default(),
+            rng: devices.rng.unwrap_or(false),
+            vsock: devices.vsock,
+            console,
             reports: Report::all(output.report).map_err(|error| Usage::flag("report", None, error))?,
             timeout: output.timeout,
             verbose: output.verbose.unwrap_or(false),

@@ -14,6 +14,8 @@ pub enum Knob {
     Prefault,
     Disk,
     Net,
+    Rng,
+    Vsock,
     Vhost,
     Transport,
     EventIdx,
@@ -32,7 +34,7 @@ pub struct Asked {
 
 impl Knob {
     /// In the order of the help.
-    pub const ALL: [Knob; 17] = [
+    pub const ALL: [Knob; 19] = [
         Knob::Vcpus,
         Knob::Pin,
         Knob::HaltPoll,
@@ -44,6 +46,8 @@ impl Knob {
         Knob::Prefault,
         Knob::Disk,
         Knob::Net,
+        Knob::Rng,
+        Knob::Vsock,
         Knob::Vhost,
         Knob::Transport,
         Knob::EventIdx,
@@ -66,6 +70,8 @@ impl Knob {
             Knob::Prefault => "prefault",
             Knob::Disk => "disk",
             Knob::Net => "net",
+            Knob::Rng => "rng",
+            Knob::Vsock => "vsock",
             Knob::Vhost => "vhost",
             Knob::Transport => "transport",
             Knob::EventIdx => "event-idx",
@@ -86,6 +92,8 @@ impl Knob {
             Knob::Memory => &["memory.asked", "memory.got_bytes"],
             Knob::Thp | Knob::Hugepages => &["memory.coverage", "memory.pages_2m", "memory.pages_1g"],
             Knob::Prefault => &["memory.got_bytes", "exits.kernel.page_fault"],
+            Knob::Rng => &["devices.name", "devices.operations.count"],
+            Knob::Vsock => &["devices.name", "devices.data_path", "devices.queues.kicks"],
             Knob::Disk | Knob::Net => &["devices.name", "devices.data_path", "devices.queues.chains"],
             Knob::Vhost => &["devices.data_path", "devices.queues.kicks_seen", "devices.threads.cpu_us"],
             Knob::Transport => &["devices.transport", "devices.queues.interrupts"],

@@ -2,7 +2,7 @@
 //!
 //! - [`boot`], [`vcpus`], [`memory`], [`pin`], [`idle`], [`pv`], [`console`], [`report`],
 //!   [`timeout`]  one file per knob: how it is written, what is valid, what follows
-//! - [`disk`], [`net`]  devices, each written as [`keys`]; [`virtio`]: how drivers reach them
+//! - [`disk`], [`net`], [`vsock`]  devices, each written as [`keys`]; [`virtio`]: how drivers reach them
 //! - [`knobs`]  flag → the counter that proves it
 //! - [`input`]  files that a user names
 //! - [`word`]   one of a few words, and the nearest
@@ -22,6 +22,7 @@ pub mod report;
 pub mod timeout;
 pub mod vcpus;
 pub mod virtio;
+pub mod vsock;
 pub mod word;
 
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub use pin::Pinning;
 pub use pv::Pv;
 pub use report::{Format, Report};
 pub use virtio::{Transport, Virtio};
+pub use vsock::Vsock;
 
 /// One machine, every knob resolved.
 #[derive(Clone, Debug)]
@@ -52,6 +54,9 @@ pub struct Config {
     pub pv: Pv,
     pub disks: Vec<Disk>,
     pub nets: Vec<Net>,
+    /// The host's random numbers.
+    pub rng: bool,
+    pub vsock: Option<Vsock>,
     pub virtio: Virtio,
     pub console: Console,
     pub reports: Vec<Report>,
@@ -60,4 +65,12 @@ pub struct Config {
     /// The knobs that the user set, as written, in the order of [`Knob::ALL`]:
     /// the report says of each what it got.
     pub asked: Vec<Asked>,
+}
+
+impl Config {
+    /// Whether there is any virtio device.
+    pub fn has_virtio(&self) -> bool {
+        let devices = !self.disks.is_empty() || !self.nets.is_empty() || self.rng || self.vsock.is_some();
+        devices || self.console.is_virtio()
+    }
 }

@@ -9,20 +9,21 @@
 //!
 //! Nothing is mounted that the workload doesn't need.
 
+mod agent;
 mod end;
 pub mod plan;
 mod shell;
 mod speak;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
 use abi::mark::Mark;
 use abi::workload::Spec;
 
-use crate::sys::init::{load_module, mount};
+use crate::sys::init::{load_module, mount, stand_on};
 use crate::sys::interface;
 use crate::workload;
 use plan::Plan;
@@ -50,6 +51,13 @@ fn follow(plan: &Plan, monitor: &Monitor) -> u8 {
         if let Err(error) = load(path) {
             failed(&format!("load {path}"), &error);
         }
+    }
+    // A virtio console is there only now; the kernel has found none to start with.
+    if !io::stdout().is_terminal()
+        && let Ok(console) = File::options().read(true).write(true).open("/dev/console")
+        && let Err(error) = stand_on(console)
+    {
+        failed("use the console", &error);
     }
     monitor.mark(Mark::Ready);
     for (index, text) in (0..).zip(&plan.workloads) {
@@ -84,6 +92,8 @@ fn perform(text: &str, monitor: &Monitor) -> u8 {
         "ready" => 0,
         "exit" => spec.number("status") as u8,
         "shell" => shell::run().unwrap_or_else(|error| failed("run the shell", &error)),
+        "agent" => agent::run(spec.number("port") as u32, monitor)
+            .map_or_else(|error| failed("answer the host", &error), |()| 0),
         "idle" => {
             std::thread::sleep(Duration::from_secs(spec.number("seconds")));
             0

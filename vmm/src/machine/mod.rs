@@ -16,9 +16,10 @@ use attach::{Attached, Numbers, Opened, describe};
 use devices::acpi::Power;
 use devices::exit_port::ExitPort;
 use devices::ioapic::Ioapic;
+use devices::line::Line;
 use devices::pci::conf1::{self, Conf1};
 use devices::pvpanic::PvPanic;
-use devices::serial::{Line, Serial};
+use devices::serial::Serial;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 pub use error::Error;
@@ -26,7 +27,8 @@ pub use error::Error;
 use crate::boot::builtin::Devices;
 use crate::boot::payload::{self, Payload};
 use crate::boot::{acpi, cmdline::Cmdline, cpuid, layout, state};
-use crate::config::{Config, Console, Idle};
+use crate::config::console::Place;
+use crate::config::{Config, Idle};
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::vm::{self, Abilities, Vm};
 use crate::machine::memory::GuestRam;
@@ -35,6 +37,8 @@ use crate::run::vcpu::Buses;
 /// The serial port's wire to the IOAPIC. Each pin below costs a boot some ten exits; pin 0 would be one
 /// less, but Linux takes an interrupt of that number for none.
 const SERIAL_GSI: u32 = 1;
+/// The first wire of a virtio-mmio device. Linux gives no device pin 2, where PCs cascaded their PICs.
+const DEVICE_GSI: u32 = 3;
 
 /// A machine that is ready to run.
 pub struct Machine {
@@ -73,7 +77,11 @@ pub fn build(
     let (kvm, abilities) = vm::open(config.vcpus)?;
     let vm = Vm::create(&kvm)?;
     let serial = line.is_some();
-    let wire = if serial { SERIAL_GSI + 1 } else { 0 };
+    let wire = match opened.wires() {
+        0 if serial => SERIAL_GSI + 1,
+        0 => 0,
+        _ => DEVICE_GSI,
+    };
     let pins = wire + opened.wires();
     vm.split_irqchip(pins)?;
     let disabled_exits = disable_exits(&vm, config.idle, abilities)?;
@@ -165,5 +173,5 @@ fn attach_serial(vm: &Vm, buses: &mut Buses, line: Box<dyn Line>) -> Result<Arc<
 
 /// Whether this machine has a serial port.
 pub fn has_serial(config: &Config) -> bool {
-    config.console != Console::None
+    config.console.place != Place::None && !config.console.is_virtio()
 }

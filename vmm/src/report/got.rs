@@ -38,7 +38,9 @@ pub fn words(
         },
         Knob::Disk => format!("{} attached", config.disks.len()),
         Knob::Net => format!("{} attached", config.nets.len()),
-        _ if config.disks.is_empty() && config.nets.is_empty() => "nothing: there is no virtio device".into(),
+        Knob::Rng => if config.rng { "attached" } else { "none" }.into(),
+        Knob::Vsock => config.vsock.map_or("none".into(), |vsock| format!("the guest is {}", vsock.cid)),
+        _ if !config.has_virtio() => "nothing: there is no virtio device".into(),
         Knob::Vhost => {
             let served = config.nets.iter().filter(|net| net.by_kernel(config.virtio.vhost)).count();
             let disks = if config.disks.is_empty() { "" } else { "; Linux has no vhost for disks" };

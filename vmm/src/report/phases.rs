@@ -58,6 +58,7 @@ fn name(mark: Mark, workloads: &[String]) -> String {
         Mark::Kernel => "kernel".into(),
         Mark::Init => "init".into(),
         Mark::Ready => "ready".into(),
+        Mark::Agent => "agent".into(),
         Mark::Start(index) => workload(index),
         Mark::End(index) => format!("after {}", workload(index)),
     }

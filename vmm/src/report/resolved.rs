@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use devices::blk::Engine;
 
+use crate::config::console::Place;
 use crate::config::disk::Medium;
 use crate::config::net::Wire;
-use crate::config::{Backing, Config, Console, Disk, Idle, Net, Protocol, Pv, Transport};
+use crate::config::{Backing, Config, Disk, Idle, Net, Protocol, Pv, Transport};
 
 /// Keys are the flags; units are in the names.
 pub fn config(config: &Config) -> Value {
@@ -52,11 +53,14 @@ pub fn config(config: &Config) -> Value {
         "ioeventfd": config.virtio.ioeventfd,
         "irqfd": config.virtio.irqfd,
         "busy_poll_us": u64::try_from(config.virtio.busy_poll.as_micros()).unwrap_or(u64::MAX),
-        "console": match &config.console {
-            Console::Stdio => "stdio".to_owned(),
-            Console::File(path) => format!("file={}", path.display()),
-            Console::None => "none".to_owned(),
+        "rng": config.rng,
+        "vsock_cid": config.vsock.map(|vsock| vsock.cid),
+        "console": match &config.console.place {
+            Place::Stdio => "stdio".to_owned(),
+            Place::File(path) => format!("file={}", path.display()),
+            Place::None => "none".to_owned(),
         },
+        "console_port": if config.console.is_virtio() { "virtio" } else { "serial" },
         "timeout_us": config.timeout.map(|limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)),
     })
 }

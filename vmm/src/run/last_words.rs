@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use devices::serial::Line;
+use devices::line::Line;
 
 const WORDS: &[u8] = b"Kernel panic - not syncing";
 /// Bytes kept of the line.
@@ -21,7 +21,7 @@ impl LastWords {
     }
 }
 
-/// A serial line that listens on its way through.
+/// A line that listens on its way through.
 pub struct Listener {
     line: Box<dyn Line>,
     words: LastWords,

@@ -1,6 +1,9 @@
 //! One machine from its configuration to its exit status: open what the user named, build, run, tell.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+use devices::console::port::ConsolePort;
+use devices::line::{Line, Port};
 
 use super::affinity;
 use super::afterwards::{self, Scene};
@@ -23,12 +26,18 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     let payload = payload::open(config)?;
     affinity::check(&config.pin)?;
     report::write::check(&config.reports)?;
-    let opened = Opened::open(config).map_err(machine::Error::Device)?;
+    let mut opened = Opened::open(config).map_err(machine::Error::Device)?;
     let signals = Signals::take().map_err(machine::Error::Signals)?;
     let wire = Wire::open(&config.console)?;
     let words = LastWords::default();
     let line = wire.as_ref().map(Wire::line).transpose().map_err(machine::Error::EventFd)?;
-    let line = line.map(|line| Box::new(Listener::new(line, words.clone())) as _);
+    let mut line: Option<Box<dyn Line>> = line.map(|line| Box::new(Listener::new(line, words.clone())) as _);
+    let mut port: Option<Arc<Mutex<dyn Port>>> = None;
+    if let (Some(line), Some(wire)) = (line.take_if(|_| config.console.is_virtio()), &wire) {
+        let virtio = Arc::new(Mutex::new(ConsolePort::new(line).map_err(machine::Error::EventFd)?));
+        opened = opened.with_console(virtio.clone(), wire.size()).map_err(machine::Error::Device)?;
+        port = Some(virtio);
+    }
 
     let Machine { vm, vcpus, buses, devices, serial, exit_port, applied, ram } =
         machine::build(config, payload, opened, line)?;
@@ -38,8 +47,9 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     let statistics = Statistics::open(vm.fd(), vcpus.iter().map(|vcpu| vcpu.fd()));
     let statistics =
         statistics.map(Arc::new).map_err(|error| say(format_args!("{error}; see the nulls"))).ok();
-    let mut console = match (wire, serial) {
-        (Some(wire), Some(serial)) => Some(wire.connect(serial, &signals).map_err(machine::Error::Console)?),
+    let port = port.or(serial.map(|serial| serial as _));
+    let mut console = match (wire, port) {
+        (Some(wire), Some(port)) => Some(wire.connect(port, &signals).map_err(machine::Error::Console)?),
         _ => None,
     };
     let buses = Arc::new(buses);

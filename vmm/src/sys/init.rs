@@ -27,6 +27,15 @@ pub fn load_module(file: &File, compressed: bool) -> io::Result<()> {
     checked(result).map(drop)
 }
 
+/// Standard input, output and error become this file.
+pub fn stand_on(file: File) -> io::Result<()> {
+    for standard in 0..3 {
+        // SAFETY: takes two numbers; nothing of this program owns 0, 1 or 2.
+        checked(unsafe { libc::dup2(file.as_raw_fd(), standard) }.into())?;
+    }
+    Ok(())
+}
+
 /// How a whole machine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reboot {

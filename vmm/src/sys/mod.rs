@@ -23,6 +23,7 @@ pub mod ram;
 pub mod signal;
 pub mod switches;
 pub mod terminal;
+pub mod vsock;
 
 use std::io;
 

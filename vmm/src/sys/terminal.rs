@@ -4,6 +4,14 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsRawFd;
 
+/// Columns and rows of a terminal; `None` where it is none, or doesn't know.
+pub fn size(file: &File) -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    let got = unsafe { libc::ioctl(file.as_raw_fd(), libc::TIOCGWINSZ as _, &raw mut size) };
+    (got == 0 && size.ws_col > 0).then_some((size.ws_col, size.ws_row))
+}
+
 /// A terminal and the settings that it had when first seen.
 pub struct Terminal {
     file: File,

@@ -278,6 +278,12 @@ pub const ALL: &[Workload] = &[
         places: LINUX_GUEST,
         keys: &[],
     },
+    Workload {
+        name: "agent",
+        about: "says that it takes calls (phase agent), gives back what its first caller sends; needs --vsock",
+        places: LINUX_GUEST,
+        keys: &[key("port", PORT, "1024", "where it takes calls")],
+    },
     Workload { name: "shell", about: "a shell on the console", places: LINUX_GUEST, keys: &[] },
     Workload { name: "poweroff", about: "ends the guest by ACPI power off", places: LINUX_GUEST, keys: &[] },
     Workload { name: "reboot", about: "ends the guest by a reboot", places: LINUX_GUEST, keys: &[] },

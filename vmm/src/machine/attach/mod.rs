@@ -12,9 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use devices::blk::Blk;
 use devices::blk::image::{Image, ImageError};
 use devices::bus::{Bus, Overlap};
+use devices::console::Console;
+use devices::console::port::ConsolePort;
 use devices::net::tap::{Tap, TapError};
 use devices::net::{self, Net};
 use devices::pci::bus::{AttachError, PciBus};
+use devices::rng::Rng;
 use devices::vhost;
 use devices::vhost_user;
 use devices::vhost_user::frontend::OpenError;
@@ -25,6 +28,7 @@ use devices::virtio::interrupt::Interrupt;
 use devices::virtio::transport::mmio::{self, VirtioMmio};
 use devices::virtio::transport::pci::VirtioPci;
 use devices::virtio::userspace::Tuning;
+use devices::vsock::Vsock;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -49,6 +53,10 @@ pub enum Error {
     Attach { name: String, source: io::Error },
     #[error("open /dev/vhost-net: {0}; it needs the module vhost_net: modprobe vhost_net")]
     Vhost(io::Error),
+    #[error(transparent)]
+    Vsock(#[from] vhost::vsock::OpenError),
+    #[error("open /dev/urandom: {0}")]
+    Random(io::Error),
     #[error("create an event fd: {0}")]
     Wire(io::Error),
     #[error(transparent)]
@@ -68,7 +76,9 @@ impl Fatal for Error {
             Error::Tap(error) if error.denied() => Status::Permission,
             Error::Socket(error) if error.denied() => Status::Permission,
             Error::Vhost(error) if error.kind() == io::ErrorKind::PermissionDenied => Status::Permission,
-            Error::Image(_) | Error::Tap(_) | Error::Vhost(_) | Error::Socket(_) => Status::Device,
+            Error::Vsock(error) if error.denied() => Status::Permission,
+            Error::Image(_) | Error::Tap(_) | Error::Socket(_) => Status::Device,
+            Error::Vhost(_) | Error::Vsock(_) | Error::Random(_) => Status::Device,
             Error::Many(_) | Error::Slot(_) => Status::Usage,
             Error::Kvm(error) => error.status(),
             _ => Status::Resource,
@@ -82,6 +92,7 @@ const MOST_MMIO: usize = 32;
 /// Devices whose files and interfaces are open.
 pub struct Opened {
     devices: Vec<Box<dyn Device>>,
+    tuning: Tuning,
     virtio: Virtio,
     workers: Workers,
 }
@@ -123,6 +134,9 @@ impl Opened {
                     continue;
                 }
             };
+            if !tap.is_up() {
+                say(format_args!("tap {0} is down, no frame passes: ip link set {0} up", tap.name()));
+            }
             let options = options(tap.name());
             let net = if card.by_kernel(config.virtio.vhost) {
                 vhost::net::card(&name, tap, &options, tuning.clone()).map_err(Error::Vhost)?
@@ -131,12 +145,33 @@ impl Opened {
             };
             devices.push(Box::new(net));
         }
-        if config.virtio.transport == Transport::Mmio
-            && let Some(device) = devices.get(MOST_MMIO)
-        {
-            return Err(Error::Many(device.name().into()));
+        if config.rng {
+            devices.push(Box::new(Rng::open("rng.0", tuning.clone()).map_err(Error::Random)?));
         }
-        Ok(Opened { devices, virtio: config.virtio, workers })
+        if let Some(vsock) = config.vsock {
+            devices.push(Box::new(Vsock::open(vsock.cid, &tuning)?));
+        }
+        Opened { devices, tuning, virtio: config.virtio, workers }.counted()
+    }
+
+    /// Whether all find a place.
+    fn counted(self) -> Result<Opened, Error> {
+        match self.devices.get(MOST_MMIO) {
+            Some(device) if self.virtio.transport == Transport::Mmio => {
+                Err(Error::Many(device.name().into()))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// And a console at `port`; `size`: columns and rows, where it is a terminal.
+    pub fn with_console(
+        mut self,
+        port: Arc<Mutex<ConsolePort>>,
+        size: Option<(u16, u16)>,
+    ) -> Result<Opened, Error> {
+        self.devices.push(Box::new(Console::new(port, size, self.tuning.clone())));
+        self.counted()
     }
 
     /// Wires to the IOAPIC that these devices need.

@@ -1,6 +1,6 @@
 //! What the user types or pipes in, on its way to the guest.
 //!
-//! A pipe or a file is read only when the serial port has room, so nothing is lost however slowly the
+//! A pipe or a file is read only when the port has room, so nothing is lost however slowly the
 //! guest reads. A terminal is always read, or Ctrl-A x would not be seen: what the guest does not take
 //! waits here, and beyond 64 KiB is dropped and counted.
 
@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use devices::serial::Serial;
+use devices::line::Port;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::escape::{Command, Escape, HELP};
@@ -35,7 +35,7 @@ enum Watch {
 /// The input.
 pub struct Input {
     file: File,
-    serial: Arc<Mutex<Serial>>,
+    port: Arc<Mutex<dyn Port>>,
     /// Where the file is a terminal.
     terminal: Option<Raw>,
     /// The terminal is in raw mode, and its keys are for the guest.
@@ -51,12 +51,12 @@ pub struct Input {
 
 impl Input {
     /// Reads `file`; a terminal goes into raw mode now.
-    pub fn new(file: File, serial: Arc<Mutex<Serial>>) -> io::Result<Input> {
+    pub fn new(file: File, port: Arc<Mutex<dyn Port>>) -> io::Result<Input> {
         let terminal = Raw::new(file.try_clone()?);
         let raw = terminal.as_ref().is_some_and(Raw::enter);
         Ok(Input {
             file,
-            serial,
+            port,
             terminal,
             raw,
             escape: Escape::default(),
@@ -87,7 +87,7 @@ impl Input {
     }
 
     /// Hands over all that can be had without waiting, and has epoll (event data `token`) watch for more.
-    /// Called at first, when the serial port has room again, and after a change of mode.
+    /// Called at first, when the port has room again, and after a change of mode.
     pub fn pump(&mut self, epoll: &Epoll, token: u64) -> io::Result<()> {
         self.push_typed();
         self.rearm(epoll, token)?;
@@ -109,16 +109,16 @@ impl Input {
 
     /// Whether more input would be of use.
     fn wants(&self) -> bool {
-        !self.ended && (self.terminal.is_some() || self.serial().space() > 0)
+        !self.ended && (self.terminal.is_some() || self.port().space() > 0)
     }
 
-    fn serial(&self) -> MutexGuard<'_, Serial> {
-        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
+    fn port(&self) -> MutexGuard<'_, dyn Port + 'static> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&mut self) -> Option<Command> {
         let mut chunk = [0; CHUNK];
-        let room = if self.terminal.is_some() { CHUNK } else { self.serial().space().min(CHUNK) };
+        let room = if self.terminal.is_some() { CHUNK } else { self.port().space().min(CHUNK) };
         if room == 0 {
             return None;
         }
@@ -126,7 +126,7 @@ impl Input {
             Ok(0) => self.ended = true,
             Ok(count) if self.terminal.is_some() => return self.type_in(&chunk[..count]),
             Ok(count) => {
-                self.serial().push(&chunk[..count]);
+                self.port().push(&chunk[..count]);
             }
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             // EIO of a terminal: it is gone, or another job has just become its foreground.
@@ -155,7 +155,7 @@ impl Input {
 
     fn push_typed(&mut self) {
         self.typed.make_contiguous();
-        let count = self.serial().push(self.typed.as_slices().0);
+        let count = self.port().push(self.typed.as_slices().0);
         self.typed.drain(..count);
     }
 

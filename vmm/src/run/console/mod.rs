@@ -1,7 +1,7 @@
-//! The serial console on this process's stdin and stdout, or on a file.
+//! The console on this process's stdin and stdout, or on a file; the guest's port is serial or virtio.
 //!
-//! Built in two steps, because the serial port and the console need each other: [`Wire::open`], then a
-//! [`Serial`] on [`Wire::line`], then [`Wire::connect`].
+//! Built in two steps, because the port and the console need each other: [`Wire::open`], then a [`Port`] on
+//! [`Wire::line`], then [`Wire::connect`].
 
 pub mod escape;
 mod input;
@@ -16,13 +16,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use devices::serial::{Line, Serial};
+use devices::line::{Line, Port};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::config;
+use crate::config::console::Place;
 use crate::run::signals::{Signals, Wish};
 use crate::status::{Fatal, Status};
+use crate::sys::terminal;
 use escape::Command;
 use input::Input;
 use output::{Buffer, Output};
@@ -47,7 +49,7 @@ impl Fatal for Error {
     }
 }
 
-/// The far end of the serial line, before a port is at the near end.
+/// The far end of the line, before a port is at the near end.
 pub struct Wire {
     output: File,
     input: Option<File>,
@@ -73,15 +75,13 @@ impl Line for End {
 }
 
 impl Wire {
-    /// Opens what `config` names; `None` where there shall be no serial port. A terminal is not touched
+    /// Opens what `config` names; `None` where there shall be no console. A terminal is not touched
     /// yet.
     pub fn open(config: &config::Console) -> Result<Option<Wire>, Error> {
-        let (output, input) = match config {
-            config::Console::None => return Ok(None),
-            config::Console::File(path) => {
-                (create(path).map_err(|error| Error::File(path.clone(), error))?, None)
-            }
-            config::Console::Stdio => (copy(&io::stdout())?, Some(copy(&io::stdin())?)),
+        let (output, input) = match &config.place {
+            Place::None => return Ok(None),
+            Place::File(path) => (create(path).map_err(|error| Error::File(path.clone(), error))?, None),
+            Place::Stdio => (copy(&io::stdout())?, Some(copy(&io::stdin())?)),
         };
         Ok(Some(Wire::between(output, input)?))
     }
@@ -97,13 +97,18 @@ impl Wire {
         Ok(Box::new(End { output: self.buffer.clone(), room: self.room.try_clone()? }))
     }
 
+    /// Columns and rows, where it is a terminal.
+    pub fn size(&self) -> Option<(u16, u16)> {
+        terminal::size(self.input.as_ref()?)
+    }
+
     /// Puts a terminal into raw mode and starts the thread that writes; `_signals` must have been taken
     /// before, so that the thread gets none. From here on the terminal is restored when the [`Console`]
     /// is dropped: `std::process::exit` would leave it raw.
-    pub fn connect(self, serial: Arc<Mutex<Serial>>, _signals: &Signals) -> io::Result<Console> {
+    pub fn connect(self, port: Arc<Mutex<dyn Port>>, _signals: &Signals) -> io::Result<Console> {
         let output = Output::start(self.buffer, self.output)?;
-        let input = self.input.map(|file| Input::new(file, serial.clone())).transpose()?;
-        Ok(Console { output, input, room: self.room, serial })
+        let input = self.input.map(|file| Input::new(file, port.clone())).transpose()?;
+        Ok(Console { output, input, room: self.room, port })
     }
 }
 
@@ -127,7 +132,7 @@ pub struct Console {
     output: Output,
     input: Option<Input>,
     room: EventFd,
-    serial: Arc<Mutex<Serial>>,
+    port: Arc<Mutex<dyn Port>>,
 }
 
 impl Console {
@@ -166,7 +171,7 @@ impl Console {
         let asked = || std::iter::from_fn(|| signals.next()).any(|wish| matches!(wish, Wish::End(_)));
         let fate = self.output.finish(asked);
         Summary {
-            traffic: self.serial.lock().unwrap_or_else(PoisonError::into_inner).traffic(),
+            traffic: self.port.lock().unwrap_or_else(PoisonError::into_inner).traffic(),
             written: fate.written,
             dropped: fate.dropped,
             dropped_keys: self.input.map_or(0, |input| input.dropped()),

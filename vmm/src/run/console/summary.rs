@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::io;
 
-use devices::serial::Traffic;
+use devices::line::Traffic;
 
 /// What the console has carried.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Bytes at the serial port.
+    /// Bytes at the guest's port.
     pub traffic: Traffic,
     /// Bytes written to stdout or the file.
     pub written: u64,
