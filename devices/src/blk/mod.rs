@@ -71,7 +71,7 @@ impl Blk {
         let server = |_| -> Box<dyn Server> {
             match engine {
                 Engine::Sync => Box::new(EachChain(sync::Disk::new(image.clone(), tally.clone()))),
-                Engine::Uring => Box::new(uring::Disk::new(image.clone(), tally.clone())),
+                Engine::Uring => Box::new(uring::Disk::new(image.clone(), tally.clone(), tuning.resident)),
             }
         };
         let groups = (0..queues).map(|queue| Group { queues: vec![queue], server: server(queue) }).collect();

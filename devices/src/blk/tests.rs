@@ -1,9 +1,10 @@
 //! A disk behind its transport, both engines alike.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::image::{Image, Options};
 use super::*;
@@ -338,6 +339,44 @@ fn read_only_and_direct() {
             assert_eq!(ask(&mut rig, 1, 8, &[(at, 8192)], &[]).0, 0);
         }
     }
+}
+
+#[test]
+fn registered_buffers_carry_the_same_bytes() {
+    let path = image("blk-fixed");
+    let direct = Options { path: path.to_path_buf(), direct: true, ..Options::default() };
+    let image = match Image::open(&direct) {
+        Ok(image) => image,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    // Anonymous, as a machine's is: pages of a file are not pinned for so long.
+    let ranges = [(GuestAddress(0), 8 << 20), (GuestAddress(8 << 20), 8 << 20)];
+    let memory = Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap());
+    let fresh = crate::sys::uring::Uring::<()>::new(1, image.file().as_fd());
+    if let Err(error) = fresh.and_then(|mut uring| uring.register(&memory)) {
+        return eprintln!("skipped: register 16 MiB: {error}");
+    }
+    let tuning = Tuning { resident: true, ..Tuning::default() };
+    let disk = Blk::new("blk.0", image, Engine::Uring, 1, tuning).unwrap();
+    let mut rig = Rig::on(Machine::default(), memory, Box::new(disk));
+    rig.bring_up(64, 0);
+    // One piece of a buffer; two; across the border of the two regions, each of which is a buffer; unaligned.
+    let border = (8 << 20) - 4096;
+    for pieces in
+        [&[(DATA, 8192)][..], &[(DATA, 4096), (DATA + 0x8000, 4096)], &[(border, 8192)], &[(DATA + 1, 8192)]]
+    {
+        assert_eq!(ask(&mut rig, 0, 8, &[], pieces), (0, 8193));
+        let mut back = Vec::new();
+        for &(at, len) in pieces {
+            let mut piece = vec![0; len as usize];
+            rig.memory.read_slice(&mut piece, GuestAddress(at)).unwrap();
+            back.extend(piece);
+        }
+        assert!(fs::read(&*path).unwrap()[4096..][..8192] == back);
+        assert_eq!(ask(&mut rig, 1, 100, pieces, &[]), (0, 1));
+        assert!(fs::read(&*path).unwrap()[51200..][..8192] == back);
+    }
+    assert_eq!(ask(&mut rig, 0, SECTORS - 8, &[], &[(DATA, 8192)]).0, 1, "beyond its end");
 }
 
 #[test]

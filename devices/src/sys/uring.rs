@@ -8,6 +8,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use io_uring::{IoUring, opcode, squeue, types};
 
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+
+use super::Memory;
 use super::segments::Segments;
 
 /// What to do with the one registered file.
@@ -18,9 +21,15 @@ pub enum Transfer {
     Flush,
 }
 
+/// The longest buffer that can be registered (io_uring_register(2)).
+const LONGEST: usize = 1 << 30;
+
 /// A ring with one file, and what `T` belongs to each transfer.
 pub struct Uring<T> {
     ring: IoUring,
+    /// Guest memory that is registered: address and length of each buffer, and what keeps it mapped.
+    buffers: Vec<(usize, usize)>,
+    _memory: Option<Memory>,
     /// By `user_data`.
     flying: Vec<Option<(Segments, T)>>,
     free: Vec<usize>,
@@ -42,7 +51,35 @@ impl<T> Uring<T> {
             .build(depth.into())
             .or_else(|_| IoUring::new(depth.into()))?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
-        Ok(Uring { ring, flying: Vec::new(), free: Vec::new() })
+        Ok(Uring { ring, buffers: Vec::new(), _memory: None, flying: Vec::new(), free: Vec::new() })
+    }
+
+    /// Registers guest memory as buffers: the kernel pins it once, and not for each transfer. All of it is
+    /// populated by that, and counts as locked memory (RLIMIT_MEMLOCK).
+    pub fn register(&mut self, memory: &Memory) -> io::Result<()> {
+        let mut buffers = Vec::new();
+        for region in memory.iter() {
+            let host = region.get_host_address(MemoryRegionAddress(0)).map_err(io::Error::other)? as usize;
+            let end = host + region.len() as usize;
+            buffers.extend((host..end).step_by(LONGEST).map(|at| (at, LONGEST.min(end - at))));
+        }
+        let pieces: Vec<_> = buffers
+            .iter()
+            .map(|&(base, len)| libc::iovec { iov_base: base as *mut libc::c_void, iov_len: len })
+            .collect();
+        // SAFETY: the pieces are guest memory, which is mapped for as long as the ring: it is held beside it.
+        unsafe { self.ring.submitter().register_buffers(&pieces)? };
+        (self.buffers, self._memory) = (buffers, Some(memory.clone()));
+        Ok(())
+    }
+
+    /// Which buffer holds all of a piece.
+    fn buffer(&self, piece: &libc::iovec) -> Option<u16> {
+        let start = piece.iov_base as usize;
+        let holds = |&(base, len): &(usize, usize)| {
+            start.checked_sub(base).is_some_and(|at| at < len && piece.iov_len <= len - at)
+        };
+        self.buffers.iter().position(holds).map(|index| index as u16)
     }
 
     /// Readable when something has landed.
@@ -67,10 +104,21 @@ impl<T> Uring<T> {
         let file = types::Fixed(0);
         let pieces = segments.iovecs();
         let (base, count) = (pieces.as_ptr(), pieces.len() as u32);
-        let entry: squeue::Entry = match what {
-            Transfer::Read => opcode::Readv::new(file, base, count).offset(offset).build(),
-            Transfer::Write => opcode::Writev::new(file, base, count).offset(offset).build(),
-            Transfer::Flush => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
+        // A registered buffer is one piece.
+        let fixed = match pieces {
+            [piece] => self.buffer(piece).map(|buffer| (piece.iov_base.cast(), piece.iov_len as u32, buffer)),
+            _ => None,
+        };
+        let entry: squeue::Entry = match (what, fixed) {
+            (Transfer::Read, Some((at, len, buffer))) => {
+                opcode::ReadFixed::new(file, at, len, buffer).offset(offset).build()
+            }
+            (Transfer::Write, Some((at, len, buffer))) => {
+                opcode::WriteFixed::new(file, at, len, buffer).offset(offset).build()
+            }
+            (Transfer::Read, None) => opcode::Readv::new(file, base, count).offset(offset).build(),
+            (Transfer::Write, None) => opcode::Writev::new(file, base, count).offset(offset).build(),
+            (Transfer::Flush, _) => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flying.push(None);

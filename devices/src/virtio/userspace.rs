@@ -107,6 +107,8 @@ pub struct Group {
 pub struct Tuning {
     /// How long a worker polls before it sleeps.
     pub busy_poll: Duration,
+    /// Guest memory is populated before the start.
+    pub resident: bool,
     /// Called for each thread before it serves: pins it.
     pub entered: Entered,
 }
@@ -116,7 +118,7 @@ pub type Entered = Arc<dyn Fn(&str, i32) + Send + Sync>;
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { busy_poll: Duration::ZERO, entered: Arc::new(|_, _| ()) }
+        Tuning { busy_poll: Duration::ZERO, resident: false, entered: Arc::new(|_, _| ()) }
     }
 }
 

@@ -309,5 +309,9 @@ fn tuning(config: &Config, workers: Workers) -> Tuning {
         }
         lock(&workers).push((worker, affinity::allowed_of(thread)));
     };
-    Tuning { busy_poll: config.virtio.busy_poll, entered: Arc::new(entered) }
+    Tuning {
+        busy_poll: config.virtio.busy_poll,
+        resident: config.memory.prefault,
+        entered: Arc::new(entered),
+    }
 }
