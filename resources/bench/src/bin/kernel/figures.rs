@@ -64,8 +64,8 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 struct Best(Option<f64>);
 
 impl Best {
-    fn take(&mut self, ns: Option<f64>) {
-        self.0 = [self.0, ns].into_iter().flatten().reduce(f64::min);
+    fn take(&mut self, time: Option<f64>) {
+        self.0 = [self.0, time].into_iter().flatten().reduce(f64::min);
     }
 }
 
@@ -146,12 +146,13 @@ fn ready(plan: &Plan) -> io::Result<()> {
             false => Err(io::Error::other(format!("{}: {status}", program.display()))),
         }
     };
-    let (mut bare, mut whole) = (Vec::new(), Vec::new());
+    let (mut bare, mut whole) = (Best::default(), Best::default());
     for _ in 0..SHORT * plan.rounds {
-        bare.push(time(&ours, &[BARE])?);
-        whole.push(time(&plan.vmm, &["--workload", "ready", "--console", "none", "--report", "none"])?);
+        bare.take(Some(time(&ours, &[BARE])?));
+        let arguments = ["--workload", "ready", "--console", "none", "--report", "none"];
+        whole.take(Some(time(&plan.vmm, &arguments)?));
     }
-    let (bare, whole) = (median(bare), median(whole));
+    let (bare, whole) = (bare.0, whole.0);
     row("ready: ms of a bare probe: VM, vCPU, 256 MiB, entered, ended", bare, None);
     row("ready: ms of vmm, ready and ended", whole, None);
     row("ready: vmm over a bare probe", ratio(whole, bare), Some(Aim::AtMost(2.0)));
