@@ -3,6 +3,7 @@
 mod harness;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -104,7 +105,7 @@ fn what_cannot_be_compared_is_refused_before_anything_runs() {
         ("--vary thp=on,off --report json", 64, "--report: is compare's own to say"),
         ("--vary thp=on,off --out xml:a", 64, "not one of json, csv, html"),
         ("--vary thp=on,off --out html:no/such/folder/x", 66, "write no/such/folder/x: "),
-        ("--vary thp=on,off --initrd x", 64, "--initrd: goes with --kernel"),
+        ("--vary thp=on,off --modules x", 64, "--modules: goes with --kernel"),
         ("--vray thp=on,off", 64, "--vray: no such flag; did you mean --vary?"),
         ("--native", 64, "--native: goes with one --workload"),
         ("--native --workload shell --kernel x", 64, "shell needs a machine"),
@@ -215,7 +216,12 @@ fn interrupted_it_keeps_what_it_has() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("start vmm");
-    std::thread::sleep(Duration::from_secs(2));
+    // The third has begun: two are kept.
+    let mut said = BufReader::new(child.stderr.take().expect("piped"));
+    let mut stderr = String::new();
+    while !stderr.contains("run 3 of") {
+        assert_ne!(said.read_line(&mut stderr).expect("UTF-8"), 0, "it has ended: {stderr}");
+    }
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(sent.expect("run kill").success());
     let began = Instant::now();
@@ -223,8 +229,8 @@ fn interrupted_it_keeps_what_it_has() {
         assert!(began.elapsed() < Duration::from_secs(20), "it goes on");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let output = child.wait_with_output().expect("its output");
-    let (stdout, stderr) = ended(&output, 130);
+    said.read_to_string(&mut stderr).expect("UTF-8");
+    let (stdout, _) = ended(&child.wait_with_output().expect("its output"), 130);
     assert!(
         stdout.contains("Ended before its last run.") && stderr.contains("ended by signal 2"),
         "{stdout}\n{stderr}"
