@@ -28,11 +28,18 @@ use crate::virtio::tally::Shared;
 use crate::virtio::userspace::{EachChain, Group, Server, Tuning, Userspace};
 
 /// How a disk does its input and output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    #[default]
     Sync,
     Uring,
+}
+
+impl Engine {
+    /// What suits this host: io_uring, where it has one. A batch is then one system call, and a request
+    /// that takes long holds up no other.
+    pub fn best() -> Engine {
+        if crate::sys::uring::available() { Engine::Uring } else { Engine::Sync }
+    }
 }
 
 /// Entries of each queue. Linux posts one indirect chain per request.

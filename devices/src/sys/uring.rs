@@ -189,3 +189,8 @@ impl<T> Drop for Uring<T> {
         }
     }
 }
+
+/// Whether this host gives us a ring: a kernel may not have it, and a sandbox may refuse it.
+pub fn available() -> bool {
+    IoUring::new(1).is_ok()
+}

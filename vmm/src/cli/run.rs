@@ -113,7 +113,7 @@ struct Ram {
 struct Devices {
     /// A raw image or block device as virtio disk: path=FILE[,ro][,direct][,engine=sync|uring]
     /// [,queues=N][,serial=S], or one that another process serves: vhost-user=SOCKET[,queues=N]; may be
-    /// repeated
+    /// repeated [default engine: uring where this host has io_uring]
     #[arg(long, value_name = "KEYS")]
     disk: Vec<Disk>,
     /// A tap as virtio network card: tap=NAME or fd=N[:N…], [,mac=MAC][,queues=N][,offload=on|off]

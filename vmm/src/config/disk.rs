@@ -30,7 +30,7 @@ impl FromStr for Disk {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Disk, KeyError> {
-        let (mut image, mut engine, mut queues) = (Options::default(), Engine::Sync, 1);
+        let (mut image, mut engine, mut queues) = (Options::default(), None, 1);
         let mut socket = None;
         let items = keys::items(text, KEYS)?;
         for item in &items {
@@ -38,7 +38,7 @@ impl FromStr for Disk {
                 "path" => image.path = item.text()?.into(),
                 "ro" => image.read_only = item.switch()?,
                 "direct" => image.direct = item.switch()?,
-                "engine" => engine = item.parse(self::engine)?,
+                "engine" => engine = Some(item.parse(self::engine)?),
                 "queues" => queues = item.parse(keys::queues)?,
                 "vhost-user" => socket = Some(item.parse(keys::socket)?),
                 _ => image.serial = item.text()?.into(),
@@ -52,7 +52,7 @@ impl FromStr for Disk {
             None if image.path.as_os_str().is_empty() => {
                 return Err(KeyError::Whole("names no file; path=FILE or vhost-user=SOCKET"));
             }
-            None => Medium::Image(image, engine),
+            None => Medium::Image(image, engine.unwrap_or_else(Engine::best)),
         };
         Ok(Disk { medium, queues })
     }

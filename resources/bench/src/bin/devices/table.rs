@@ -26,7 +26,7 @@ const COLUMNS: [&str; 11] = [
     "calls/op",
 ];
 
-/// One table for each work.
+/// One table for each work, and which knobs stand behind a name.
 pub fn all(points: &[Points<'_>], works: &[Work], detail: bool) {
     for &work in works {
         let of = |points: &Points<'_>| -> Vec<Sample> {
@@ -41,12 +41,20 @@ pub fn all(points: &[Points<'_>], works: &[Work], detail: bool) {
                 rows.push(line(work, points.setting, &samples, reference));
             }
         }
-        print(&format!("{} (best: {})", work.title(), crate::monitor::BEST), &rows);
+        print(work.title(), &rows);
         if detail {
             for points in points {
                 reasons(&points.setting.name, &of(points));
             }
         }
+    }
+    let rows: Vec<_> = points
+        .iter()
+        .filter(|points| !points.setting.plain() && !points.samples.is_empty())
+        .map(|points| vec![points.setting.name.clone(), points.setting.knobs.join(" ")])
+        .collect();
+    if !rows.is_empty() {
+        print("knobs", &rows);
     }
 }
 

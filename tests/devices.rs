@@ -1,0 +1,211 @@
+//! What a request costs: returns to the monitor, kicks, interrupts and system calls; what each mechanism
+//! that hides exits is worth; what idle devices hold and do. Counts, never times.
+
+mod harness;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use harness::host::{in_lab, linux_guest, skip};
+use harness::kernels;
+use harness::machine::{Ended, Machine, Running, scratch, vmm};
+use serde_json::Value;
+
+/// One request at a time on the first disk, then batches of 32 on the second.
+const ONE: &str = "blk,size=4096,depth=1,items=1000";
+const MANY: &str = "blk,size=4096,depth=32,items=16000,disk=1";
+/// What the guest's kernel reads of a disk before any workload does, in requests.
+const BEFORE: u64 = 64;
+
+/// Two disks of 16 MiB under Debian's cloud kernel.
+struct Disks {
+    paths: [PathBuf; 2],
+    machine: Machine,
+}
+
+impl Disks {
+    fn new() -> Option<Disks> {
+        linux_guest()?;
+        let kernel = kernels::cloud()?;
+        let paths = [scratch("one"), scratch("many")];
+        let mut machine = vmm(["--cmdline", "quiet"]);
+        machine = machine.args(["--kernel".into(), kernel.bzimage.into_os_string()]);
+        machine = machine.args(["--modules".into(), kernel.modules.into_os_string()]);
+        for path in &paths {
+            fs::write(path, vec![0x5a; 16 << 20]).expect("write an image");
+            machine = machine.args(["--disk".into(), format!("path={}", path.display())]);
+        }
+        Some(Disks { paths, machine: machine.args(["--workload", ONE, "--workload", MANY]) })
+    }
+}
+
+impl Drop for Disks {
+    fn drop(&mut self) {
+        self.paths.iter().for_each(|path| drop(fs::remove_file(path)));
+    }
+}
+
+/// A number of the one queue of a device.
+fn queue(ended: &Ended, device: usize, key: &str) -> u64 {
+    let queue = &ended.report["devices"][device]["queues"][0];
+    queue[key].as_u64().unwrap_or_else(|| panic!("no {key} in {queue}"))
+}
+
+/// Returns to the monitor while a workload ran.
+fn returns(ended: &Ended, workload: &str) -> u64 {
+    let phases = ended.report["phases"].as_array().expect("a list");
+    let phase = phases.iter().find(|phase| phase["name"] == workload).expect(workload);
+    let rows = phase["exits"]["userspace"].as_array().expect("a list");
+    rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum()
+}
+
+/// Counts system calls of the whole machine by thread and number, until it is dropped.
+struct Calls;
+
+const EVENT: &str = "/sys/kernel/tracing/events/raw_syscalls/sys_enter";
+const TRIGGER: &str = "hist:keys=common_pid.execname,id:size=16384";
+/// ioctl(2).
+const IOCTL: &str = "16";
+
+impl Calls {
+    /// In the lab, which is a machine of the test's own.
+    fn count() -> Option<Calls> {
+        if !in_lab() {
+            return None;
+        }
+        fs::write(Path::new(EVENT).join("trigger"), TRIGGER).expect("count system calls");
+        Some(Calls)
+    }
+
+    /// Calls of threads called `name`: all, and ioctls.
+    fn of(&self, name: &str) -> (u64, u64) {
+        // `{ common_pid: blk0            [        99], id:         16 } hitcount:          7`
+        let text = fs::read_to_string(Path::new(EVENT).join("hist")).expect("read what was counted");
+        let (mut all, mut ioctls) = (0, 0);
+        for line in text.lines() {
+            let Some((key, hits)) = line.split_once("hitcount:") else { continue };
+            let mut words = key.split_whitespace().filter(|word| !word.ends_with(':') && *word != "{");
+            if words.next() != Some(name) {
+                continue;
+            }
+            let hits: u64 = hits.trim().parse().expect("a number");
+            all += hits;
+            ioctls += if key.split_whitespace().any(|word| word == IOCTL) { hits } else { 0 };
+        }
+        (all, ioctls)
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        _ = fs::write(Path::new(EVENT).join("trigger"), format!("!{TRIGGER}"));
+    }
+}
+
+/// How often the workers have run, each by its name.
+fn turns(machine: &Running) -> Vec<(String, u64)> {
+    let mut turns = Vec::new();
+    for task in fs::read_dir(format!("/proc/{}/task", machine.pid())).expect("a process that runs").flatten()
+    {
+        let read = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let name = read("comm").trim().to_string();
+        // Time on a CPU, time waiting for one, and how often (Linux Documentation/scheduler/sched-stats.rst).
+        let count = read("schedstat").split_whitespace().nth(2).and_then(|word| word.parse().ok());
+        if name.starts_with("blk") || name.starts_with("net") {
+            turns.extend(count.map(|count| (name, count)));
+        }
+    }
+    turns.sort();
+    turns
+}
+
+/// Waits for a second in which no worker runs.
+fn until_idle(machine: &Running, workers: usize) {
+    let began = Instant::now();
+    let mut before = turns(machine);
+    while began.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = turns(machine);
+        if now == before && now.len() == workers {
+            return;
+        }
+        before = now;
+    }
+    panic!("workers that have nothing to do still run: {before:?}");
+}
+
+#[test]
+fn a_batch_is_one_kick_one_interrupt_and_few_calls() {
+    let Some(mut disks) = Disks::new() else { return };
+    let tap = in_lab() && {
+        let ip = Command::new("ip").args(["tuntap", "add", "dev0", "mode", "tap", "vnet_hdr"]).status();
+        ip.expect("run ip").success()
+    };
+    if tap {
+        disks.machine = disks.machine.clone().args(["--net", "tap=dev0"]);
+    }
+    let calls = Calls::count();
+    let mut machine = disks.machine.clone().args(["--workload", "shell"]).spawn();
+    machine.until("/ # ");
+    until_idle(&machine, 2 + usize::from(tap));
+    let counted = calls.map(|calls| calls.of("blk1"));
+    std::io::Write::write_all(machine.stdin.as_mut().expect("not at its end"), b"exit\n").expect("type");
+    let ended = machine.end();
+    ended.expect("exit", 0);
+
+    let of = |device, key| queue(&ended, device, key);
+    assert!(of(0, "chains") >= 1000 && of(1, "chains") >= 16000, "{}", ended.report["devices"]);
+    // The guest kicks again where it finds the worker asleep: once a request at the most.
+    for (device, at_once) in [(0, 1), (1, 16)] {
+        let most = of(device, "chains") / at_once + BEFORE;
+        assert!(of(device, "kicks") <= most, "{} kicks, not {most}", of(device, "kicks"));
+        assert!(of(device, "interrupts") <= most, "{} interrupts, not {most}", of(device, "interrupts"));
+        assert_eq!(of(device, "kick_exits"), 0);
+    }
+    // Returns that are the guest's own: marks, the record of a result.
+    let most = 17000 / 100;
+    let back = returns(&ended, ONE) + returns(&ended, MANY);
+    assert!(back <= most, "{back} returns to the monitor for 17000 requests");
+    match counted {
+        Some((all, ioctls)) => {
+            assert!(all > 0 && all <= of(1, "chains") / 8 + BEFORE, "{all} calls for {}", of(1, "chains"));
+            assert!(ioctls <= 8, "{ioctls} ioctls of a worker");
+        }
+        None => skip("system calls are counted in the lab"),
+    }
+    let resident = ended.report["memory"]["vmm_resident_bytes"].as_u64();
+    assert!(resident < Some(3 << 20), "{resident:?} bytes beyond the guest's");
+}
+
+#[test]
+fn without_a_mechanism_its_exits_and_calls_are_there() {
+    let Some(disks) = Disks::new() else { return };
+    let calls = Calls::count();
+    let ended = disks.machine.clone().args(["--ioeventfd=off", "--irqfd=off"]).run_linux();
+    ended.expect("exit", 0);
+    for (device, workload) in [(0, ONE), (1, MANY)] {
+        let exits = queue(&ended, device, "kick_exits");
+        assert_eq!(exits, queue(&ended, device, "kicks"));
+        let back = returns(&ended, workload);
+        assert!(exits > 100 && back + BEFORE >= exits, "{exits} kicks by exits, {back} returns");
+    }
+    if let Some(calls) = calls {
+        let (_, ioctls) = calls.of("blk0");
+        assert!(ioctls >= queue(&ended, 0, "interrupts"), "{ioctls} ioctls");
+    }
+    assert_eq!(ended.report["devices"][0]["interrupts_by"], Value::from("ioctl"));
+}
+
+#[test]
+fn a_worker_that_polls_is_not_kicked() {
+    let Some(disks) = Disks::new() else { return };
+    let ended = disks.machine.clone().args(["--busy-poll", "1000000"]).run_linux();
+    ended.expect("exit", 0);
+    for device in [0, 1] {
+        let (kicks, chains) = (queue(&ended, device, "kicks"), queue(&ended, device, "chains"));
+        assert!(kicks <= chains / 64, "{kicks} kicks for {chains} requests");
+        assert!(queue(&ended, device, "polls_found") > 0);
+    }
+}
