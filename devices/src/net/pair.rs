@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use virtio_bindings::virtio_net::*;
 
@@ -94,7 +95,10 @@ impl Pair {
                 Role::Send => {
                     let before = queue.resources.counters.bytes.get();
                     let sent = queue.drain_quietly(&mut Send { tap: file, tally, since: None })?;
-                    held.add(sent, queue.resources.counters.bytes.get() - before);
+                    if sent > 0 {
+                        let bytes = queue.resources.counters.bytes.get() - before;
+                        held.add(sent, bytes, queue.ring().size(), Instant::now());
+                    }
                     // A stream's acknowledgements are there by the time it is sent.
                     receive.ready |= sent > 0;
                     done += sent as usize;
@@ -110,12 +114,12 @@ impl Pair {
             if let Role::Receive = self.role(queue.resources.index) {
                 let came = receive.serve(file, queue, &self.filter.1, tally)?;
                 if came > 0 {
-                    held.answered();
+                    held.answered(Instant::now());
                 }
                 done += came;
             }
         }
-        if held.due() {
+        if held.owed() && held.due(Instant::now()) {
             let sends = |queue: &&mut Queue| matches!(self.role(queue.resources.index), Role::Send);
             queues.iter_mut().filter(sends).for_each(Queue::settle);
         }
