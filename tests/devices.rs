@@ -156,7 +156,8 @@ fn a_batch_is_one_kick_one_interrupt_and_few_calls() {
     ended.expect("exit", 0);
 
     let of = |device, key| queue(&ended, device, key);
-    assert!(of(0, "chains") >= 1000 && of(1, "chains") >= 16000, "{}", ended.report["devices"]);
+    // The guest's kernel makes one of two requests that touch, now and then.
+    assert!(of(0, "chains") >= 1000 && of(1, "chains") >= 15000, "{}", ended.report["devices"]);
     // The guest kicks again where it finds the worker asleep: once a request at the most.
     for (device, at_once) in [(0, 1), (1, 16)] {
         let most = of(device, "chains") / at_once + BEFORE;
