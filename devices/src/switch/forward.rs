@@ -161,15 +161,11 @@ impl Forwarder {
             let len = chain.len.saturating_sub(live.header as u32);
             let mut frame =
                 Frame { header: Header::default(), start: chain.start(), len, to: Target::Malformed };
-            let ethernet = match live.header {
-                HEADER => first::<{ HEADER + ETHERNET }, HEADER>(&self.sent, &mut frame, live.features),
-                _ => {
-                    first::<{ HEADER - 2 + ETHERNET }, { HEADER - 2 }>(&self.sent, &mut frame, live.features)
-                }
+            let addresses = match live.header {
+                HEADER => first::<HEADER>(&self.sent, &mut frame, live.features),
+                _ => first::<{ HEADER - 2 }>(&self.sent, &mut frame, live.features),
             };
-            if let Some(ethernet) = ethernet {
-                let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = ethernet;
-                let (to, source) = (Mac::new([a, b, c, d, e, f]), Mac::new([g, h, i, j, k, l]));
+            if let Some((to, source)) = addresses {
                 let flow = Flow { to, from: source, port: from as u8, generation, now };
                 frame.to = match self.last {
                     _ if len > LONGEST => Target::TooLarge,
@@ -297,23 +293,17 @@ impl Forwarder {
     }
 }
 
-/// Reads the virtio header of `H` bytes and the Ethernet header, `N` together; the frame's own header
-/// and start are filled in. `None` where the frame is too short or its header wrong.
+/// Reads the virtio header of `H` bytes, and the two addresses; the frame's own header and start are
+/// filled in. `None` where the frame is too short or its header wrong.
 #[inline]
-fn first<const N: usize, const H: usize>(
-    sent: &Pieces,
-    frame: &mut Frame,
-    features: u64,
-) -> Option<[u8; ETHERNET]> {
+fn first<const H: usize>(sent: &Pieces, frame: &mut Frame, features: u64) -> Option<(Mac, Mac)> {
     if (frame.len as usize) < ETHERNET {
         return None;
     }
-    let bytes = sent.peek::<N>(frame.start)?;
+    let (low, high, to, from) = sent.start::<H>(frame.start)?;
     sent.skip(&mut frame.start, H);
-    let mut header = [0; HEADER];
-    header[..H].copy_from_slice(&bytes[..H]);
-    frame.header = Header::decode(&header, features, frame.len)?;
-    bytes[H..].try_into().ok()
+    frame.header = Header::decode((low, high), features, frame.len)?;
+    Some((Mac::new(to), Mac::new(from)))
 }
 
 /// Learns the sender, finds the receiver.
@@ -363,7 +353,7 @@ impl Receiving {
         self.buffers.clear();
         self.used = 0;
         live.ring.take(count, &mut self.pieces, &mut self.buffers).map(drop)?;
-        self.buffers.iter().for_each(|buffer| self.pieces.prefetch(buffer.first));
+        self.buffers.iter().for_each(|buffer| self.pieces.prefetch_write(buffer.first));
         Ok(())
     }
 
@@ -385,10 +375,8 @@ impl Receiving {
         let mut at = buffers[0].start();
         let header = header.encode(count as u16);
         match live.header {
-            HEADER => self.pieces.poke(&mut at, &header),
-            _ => {
-                self.pieces.poke::<{ HEADER - 2 }>(&mut at, header.first_chunk().unwrap_or(&[0; HEADER - 2]))
-            }
+            HEADER => self.pieces.put_header::<HEADER>(&mut at, header),
+            _ => self.pieces.put_header::<{ HEADER - 2 }>(&mut at, header),
         }
         self.pieces.write(&mut at, prefix);
         sent.copy_to(&mut { start }, &self.pieces, &mut at, len as usize - prefix.len());

@@ -45,12 +45,15 @@ impl Header {
     /// What a sender that negotiated `features` says of its frame of `len` bytes; `None` where it
     /// promises more than it carries, or uses what it did not negotiate.
     #[inline]
-    pub fn decode(bytes: &[u8; HEADER], features: u64, len: u32) -> Option<Header> {
+    pub fn decode(words: (u64, u32), features: u64, len: u32) -> Option<Header> {
         // Flags and kind: nearly always both nothing.
-        if bytes[0] & NEEDS_CSUM == 0 && bytes[1] == 0 {
+        if words.0 & (0xff00 | u64::from(NEEDS_CSUM)) == 0 {
             return Some(Header::default());
         }
-        Header::decode_work(bytes, features, len)
+        let mut bytes = [0; HEADER];
+        bytes[..8].copy_from_slice(&words.0.to_le_bytes());
+        bytes[8..].copy_from_slice(&words.1.to_le_bytes());
+        Header::decode_work(&bytes, features, len)
     }
 
     fn decode_work(bytes: &[u8; HEADER], features: u64, len: u32) -> Option<Header> {
@@ -74,22 +77,18 @@ impl Header {
         fits.then_some(Header { checksum, gso: Some(Gso { v6, ecn, size, headers }) })
     }
 
-    /// For a receiver, in `buffers` buffers.
+    /// For a receiver, in `buffers` buffers: its first eight bytes, and the rest.
     #[inline]
-    pub fn encode(&self, buffers: u16) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
-        if let Some((start, offset)) = self.checksum {
-            bytes[0] = NEEDS_CSUM;
-            bytes[6..8].copy_from_slice(&start.to_le_bytes());
-            bytes[8..10].copy_from_slice(&offset.to_le_bytes());
-        }
-        if let Some(gso) = self.gso {
-            bytes[1] = if gso.v6 { TCP6 } else { TCP4 } | if gso.ecn { ECN } else { 0 };
-            bytes[2..4].copy_from_slice(&gso.headers.to_le_bytes());
-            bytes[4..6].copy_from_slice(&gso.size.to_le_bytes());
-        }
-        bytes[10..].copy_from_slice(&buffers.to_le_bytes());
-        bytes
+    pub fn encode(&self, buffers: u16) -> (u64, u32) {
+        let checksum = self.checksum.map_or((0, 0, 0), |(start, offset)| (NEEDS_CSUM, start, offset));
+        let (flags, start, offset) = checksum;
+        let (kind, headers, size) = self.gso.map_or((0, 0, 0), |gso| {
+            let kind = if gso.v6 { TCP6 } else { TCP4 } | if gso.ecn { ECN } else { 0 };
+            (kind, gso.headers, gso.size)
+        });
+        let first = u64::from(flags) | u64::from(kind) << 8;
+        let first = first | u64::from(headers) << 16 | u64::from(size) << 32 | u64::from(start) << 48;
+        (first, u32::from(offset) | u32::from(buffers) << 16)
     }
 
     /// Whether a receiver that negotiated `features` takes a frame with this left to do.
@@ -109,6 +108,11 @@ mod tests {
 
     const ALL: u64 = u64::MAX;
 
+    fn words(bytes: &[u8; HEADER]) -> (u64, u32) {
+        let (first, rest) = bytes.split_at(8);
+        (u64::from_le_bytes(first.try_into().unwrap()), u32::from_le_bytes(rest.try_into().unwrap()))
+    }
+
     fn header(flags: u8, kind: u8, words: [u16; 4]) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         (bytes[0], bytes[1]) = (flags, kind);
@@ -124,8 +128,8 @@ mod tests {
             header(NEEDS_CSUM, TCP4, [54, 1448, 34, 16]),
             header(NEEDS_CSUM, TCP6 | ECN, [74, 1428, 54, 16]),
         ] {
-            let decoded = Header::decode(&bytes, ALL, 2000).unwrap();
-            assert_eq!(decoded.encode(0), bytes);
+            let decoded = Header::decode(words(&bytes), ALL, 2000).unwrap();
+            assert_eq!(decoded.encode(0), words(&bytes));
         }
     }
 
@@ -142,14 +146,14 @@ mod tests {
             (header(NEEDS_CSUM, 0, [0, 0, 34, 16]), 0),
             (header(NEEDS_CSUM, TCP4, [54, 1448, 34, 16]), ALL & !(1 << VIRTIO_NET_F_HOST_TSO4)),
         ] {
-            assert_eq!(Header::decode(&bytes, features, 2000), None, "{bytes:?}");
+            assert_eq!(Header::decode(words(&bytes), features, 2000), None, "{bytes:?}");
         }
     }
 
     #[test]
     fn a_receiver_is_left_with_what_it_took() {
-        let csum = Header::decode(&header(NEEDS_CSUM, 0, [0, 0, 34, 16]), ALL, 100).unwrap();
-        let tso = Header::decode(&header(NEEDS_CSUM, TCP4, [54, 1448, 34, 16]), ALL, 100).unwrap();
+        let csum = Header::decode(words(&header(NEEDS_CSUM, 0, [0, 0, 34, 16])), ALL, 100).unwrap();
+        let tso = Header::decode(words(&header(NEEDS_CSUM, TCP4, [54, 1448, 34, 16])), ALL, 100).unwrap();
         let (some, all) = (1 << VIRTIO_NET_F_GUEST_CSUM, ALL);
         let accepted = |features| [Header::default(), csum, tso].map(|h| h.accepted(features));
         assert_eq!(

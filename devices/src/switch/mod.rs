@@ -21,6 +21,8 @@
 pub mod counts;
 mod forward;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod offload;
 mod port;
 mod ring;

@@ -18,10 +18,10 @@ const WAYS: usize = 8;
 pub struct Mac(u64);
 
 impl Mac {
+    /// The first six bytes of eight, as a little-endian word has them.
     #[inline]
-    pub fn new(bytes: [u8; 6]) -> Mac {
-        let [a, b, c, d, e, f] = bytes;
-        Mac(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    pub fn new(word: u64) -> Mac {
+        Mac(word & 0xffff_ffff_ffff)
     }
 
     /// For more than one receiver: broadcast or multicast.
@@ -160,8 +160,7 @@ mod tests {
     use super::*;
 
     fn mac(number: u32) -> Mac {
-        let [a, b, c, d] = number.to_be_bytes();
-        Mac::new([2, 0, a, b, c, d])
+        Mac::new(2 | u64::from(number.swap_bytes()) << 16)
     }
 
     #[test]
@@ -184,7 +183,7 @@ mod tests {
     #[test]
     fn groups_are_never_learned() {
         let table = Table::new(2, 300);
-        for group in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
+        for group in [u64::MAX, 0x0100_005e_0001] {
             table.learn(Mac::new(group), 0, 0);
             assert_eq!(table.find(Mac::new(group), 0), None);
         }

@@ -31,8 +31,6 @@ use crate::virtio::counters::Count;
 
 /// How long a worker sleeps at most while a sender waits for a receiver.
 const BLOCKED_MS: i32 = 10;
-/// Turns between two looks at the clock while polling finds nothing.
-const LOOKS: u32 = 16;
 
 /// What a worker did.
 #[derive(Debug, Default)]
@@ -122,7 +120,7 @@ impl Worker {
         changes: u32,
     ) -> io::Result<()> {
         self.each(sources, |ring| ring.hush());
-        let (mut idle_since, mut looks, mut last) = (None, 0, Instant::now());
+        let (mut idle_since, mut last) = (None, Instant::now());
         let mut turn = 0;
         while self.shared.changes() == changes && !self.stopped() {
             let now = last.duration_since(self.born).as_secs() as u32;
@@ -135,14 +133,11 @@ impl Worker {
                 self.counters
                     .busy_ns
                     .store(self.counters.busy_ns.load(Ordering::Relaxed) + busy, Ordering::Relaxed);
-                (last, idle_since, looks) = (end, None, 0);
+                (last, idle_since) = (end, None);
                 continue;
             }
             self.counters.empty_rounds.add(1);
-            if looks % LOOKS == 0 {
-                last = Instant::now();
-            }
-            looks = looks.wrapping_add(1);
+            last = Instant::now();
             if last.duration_since(*idle_since.get_or_insert(last)) < self.busy_poll {
                 std::hint::spin_loop();
                 continue;
@@ -152,7 +147,7 @@ impl Worker {
                 self.sleep(epoll, if passed.blocked { BLOCKED_MS } else { -1 })?;
             }
             self.each(sources, |ring| ring.hush());
-            (last, idle_since, looks) = (Instant::now(), None, 0);
+            (last, idle_since) = (Instant::now(), None);
         }
         Ok(())
     }

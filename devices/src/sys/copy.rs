@@ -2,6 +2,7 @@
 //! its first byte matters as much as its speed: vectors of 16 bytes, which every x86-64 has, and an
 //! overlapping last one in place of a tail of bytes.
 
+use std::arch::asm;
 use std::arch::x86_64::{__m128i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128};
 use std::ptr;
 
@@ -13,7 +14,7 @@ const LONG: usize = 4096;
 /// # Safety
 ///
 /// `from` and `to` point to `len` bytes each, of memory that may be read and written.
-#[inline]
+#[inline(always)]
 pub unsafe fn bytes(from: *const u8, to: *mut u8, len: usize) {
     if !(16..LONG).contains(&len) {
         // SAFETY: the caller's; memmove, since a peer may hand us ranges that overlap.
@@ -25,7 +26,8 @@ pub unsafe fn bytes(from: *const u8, to: *mut u8, len: usize) {
         let end = load(from.add(last));
         let mut at = 0;
         while at + 64 <= len {
-            let [a, b, c, d] = [0, 16, 32, 48].map(|step| load(from.add(at + step)));
+            let (a, b) = (load(from.add(at)), load(from.add(at + 16)));
+            let (c, d) = (load(from.add(at + 32)), load(from.add(at + 48)));
             store(to.add(at), a);
             store(to.add(at + 16), b);
             store(to.add(at + 32), c);
@@ -40,13 +42,13 @@ pub unsafe fn bytes(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-#[inline]
+#[inline(always)]
 unsafe fn load(from: *const u8) -> __m128i {
     // SAFETY: the caller's: 16 bytes, at any address.
     unsafe { _mm_loadu_si128(from.cast()) }
 }
 
-#[inline]
+#[inline(always)]
 unsafe fn store(to: *mut u8, value: __m128i) {
     // SAFETY: the caller's: 16 bytes, at any address.
     unsafe { _mm_storeu_si128(to.cast(), value) }
@@ -57,6 +59,13 @@ unsafe fn store(to: *mut u8, value: __m128i) {
 pub fn prefetch(at: *const u8) {
     // SAFETY: a prefetch never faults.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+}
+
+/// Asks for a cache line that will be written soon: it is taken from whoever has it, once.
+#[inline]
+pub fn prefetch_write(at: *mut u8) {
+    // SAFETY: a prefetch never faults; where a CPU does not know it, it does nothing.
+    unsafe { asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags)) }
 }
 
 #[cfg(test)]

@@ -25,3 +25,10 @@ pub fn borrow(event: &EventFd) -> std::os::fd::BorrowedFd<'_> {
     // SAFETY: open for as long as `event` is borrowed.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(event.as_raw_fd()) }
 }
+
+/// An event fd as what a peer may send.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn own(event: EventFd) -> OwnedFd {
+    // SAFETY: taken from its owner, who does not have it any more.
+    unsafe { OwnedFd::from_raw_fd(event.into_raw_fd()) }
+}

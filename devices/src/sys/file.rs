@@ -100,14 +100,14 @@ pub fn lock(fd: &impl AsFd, exclusive: bool) -> io::Result<()> {
 
 /// Size of a block device in bytes, and its logical sector size.
 pub fn block_size(fd: &impl AsFd) -> io::Result<(u64, u32)> {
-    const BLKGETSIZE64: i32 = 0x8008_1272_u32 as i32;
-    const BLKSSZGET: i32 = 0x1268;
+    const BLKGETSIZE64: u32 = 0x8008_1272;
+    const BLKSSZGET: u32 = 0x1268;
     let (mut size, mut sector) = (0_u64, 0_i32);
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: BLKGETSIZE64 writes one u64.
-    result(unsafe { libc::ioctl(fd, BLKGETSIZE64, &mut size) } as isize)?;
+    result(unsafe { libc::ioctl(fd, BLKGETSIZE64 as _, &mut size) } as isize)?;
     // SAFETY: BLKSSZGET writes one int.
-    result(unsafe { libc::ioctl(fd, BLKSSZGET, &mut sector) } as isize)?;
+    result(unsafe { libc::ioctl(fd, BLKSSZGET as _, &mut sector) } as isize)?;
     Ok((size, sector.max(512) as u32))
 }
 

@@ -103,7 +103,7 @@ impl PeerMemory {
     }
 
     /// Where `guest` is, the region's number, and how many bytes follow in it. `near`: a guess.
-    #[inline]
+    #[inline(always)]
     fn find(&self, guest: u64, near: usize) -> Option<(*mut u8, usize, u64)> {
         let within = |index: usize| {
             let shared = self.regions.get(index)?;
@@ -349,9 +349,18 @@ impl Pieces {
         }
     }
 
+    /// The same, to be written soon.
+    #[inline]
+    pub fn prefetch_write(&self, piece: u32) {
+        if let Some(piece) = self.list.get(piece as usize) {
+            copy::prefetch_write(piece.base);
+            copy::prefetch_write(piece.base.wrapping_add(64));
+        }
+    }
+
     /// Calls `act(pointer, done, len)` for the next `count` bytes, and moves the cursor behind them.
     /// Returns how many there were.
-    #[inline]
+    #[inline(always)]
     fn each(&self, at: &mut Cursor, count: usize, mut act: impl FnMut(*mut u8, usize, usize)) -> usize {
         let mut done = 0;
         while done < count {
@@ -401,35 +410,60 @@ impl Pieces {
         })
     }
 
-    /// The first `N` bytes from a cursor on; `None` if there are fewer.
+    /// The little-endian words at `0`, `8`, `H` and `H + 6` from a cursor on: a virtio header of `H`
+    /// bytes, and the two addresses behind it. What lies beyond `H + 14` bytes may read as zero; `None`
+    /// if there are fewer.
+    ///
+    /// Words, and none of them by way of an array: a load of bytes that were stored in several parts
+    /// waits until those stores have reached the cache, behind all that miss it.
     #[inline]
-    pub fn peek<const N: usize>(&self, at: Cursor) -> Option<[u8; N]> {
+    pub fn start<const H: usize>(&self, at: Cursor) -> Option<(u64, u32, u64, u64)> {
         match self.list.get(at.piece as usize) {
-            Some(piece) if (piece.len - at.offset) as usize >= N => {
-                let from = piece.base.wrapping_add(at.offset as usize).cast::<[u8; N]>();
-                // SAFETY: `N` bytes inside the piece, of no alignment.
-                Some(unsafe { from.read_unaligned() })
+            Some(piece) if (piece.len - at.offset) as usize >= H + 14 => {
+                let from = piece.base.wrapping_add(at.offset as usize);
+                let word = |offset: usize| {
+                    // SAFETY: eight bytes, at `H + 6` at most, inside the piece; of no alignment.
+                    u64::from_le(unsafe { from.add(offset).cast::<u64>().read_unaligned() })
+                };
+                Some((word(0), word(8) as u32, word(H), word(H + 6)))
             }
-            _ => {
-                let mut bytes = [0; N];
-                (self.read(&mut { at }, &mut bytes) == N).then_some(bytes)
-            }
+            _ => self.start_scattered::<H>(at),
         }
     }
 
-    /// Writes a few bytes, and moves the cursor.
+    #[cold]
+    fn start_scattered<const H: usize>(&self, at: Cursor) -> Option<(u64, u32, u64, u64)> {
+        let mut bytes = [0; 32];
+        let got = self.read(&mut { at }, &mut bytes[..H + 14]);
+        let word = |offset: usize| {
+            let part = bytes[offset..].first_chunk().copied().unwrap_or_default();
+            u64::from_le_bytes(part)
+        };
+        (got == H + 14).then(|| (word(0), word(8) as u32, word(H), word(H + 6)))
+    }
+
+    /// Writes the first `H` bytes of these words, 10 or 12, and moves the cursor.
     #[inline]
-    pub fn poke<const N: usize>(&self, at: &mut Cursor, bytes: &[u8; N]) {
+    pub fn put_header<const H: usize>(&self, at: &mut Cursor, (first, rest): (u64, u32)) {
         match self.list.get(at.piece as usize) {
-            // More than `N`, so that the cursor stays in the piece.
-            Some(piece) if (piece.len - at.offset) as usize > N => {
-                let to = piece.base.wrapping_add(at.offset as usize).cast::<[u8; N]>();
-                // SAFETY: `N` bytes inside the piece, of no alignment.
-                unsafe { to.write_unaligned(*bytes) };
-                at.offset += N as u32;
+            // More than `H`, so that the cursor stays in the piece.
+            Some(piece) if (piece.len - at.offset) as usize > H => {
+                let to = piece.base.wrapping_add(at.offset as usize);
+                // SAFETY: `H` bytes inside the piece, of no alignment.
+                unsafe {
+                    to.cast::<u64>().write_unaligned(first.to_le());
+                    match H {
+                        12 => to.add(8).cast::<u32>().write_unaligned(rest.to_le()),
+                        _ => to.add(8).cast::<u16>().write_unaligned((rest as u16).to_le()),
+                    }
+                }
+                at.offset += H as u32;
             }
             _ => {
-                self.write(at, bytes);
+                let mut bytes = [0; 12];
+                bytes[..8].copy_from_slice(&first.to_le_bytes());
+                bytes[8..].copy_from_slice(&rest.to_le_bytes());
+                self.write(at, &bytes[..H]);
             }
         }
     }

@@ -1,11 +1,10 @@
 //! A front end played in Rust: a socket, shared memory, and drivers of a queue pair or more. Honest by
 //! default; a test that isn't uses [`Front::ask`] and [`Front::memory`] itself.
 
-use std::fs::{File, OpenOptions, remove_file};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::super::FEATURES;
+use super::super::fuzz::memory_file;
 use crate::sys::Memory;
 use crate::testing::driver::Driver;
 use crate::vhost_user::channel::{Channel, PeerError};
@@ -28,17 +28,6 @@ const SLOT: u64 = 0x2_0000;
 const HEADER: usize = 12;
 /// Longer than any machine needs; a test fails by it, and asserts no time.
 pub const SOON: Duration = Duration::from_secs(20);
-
-/// A file in memory that nobody else knows of.
-pub fn memory_file(size: u64) -> File {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let path = format!("/dev/shm/vmm-switch-test-{}-{number}", std::process::id());
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
-    remove_file(&path).unwrap();
-    file.set_len(size).unwrap();
-    file
-}
 
 /// One queue pair of the front end's.
 pub struct Queues {

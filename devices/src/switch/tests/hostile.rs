@@ -4,9 +4,10 @@ use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 
-use front::{MEMORY, USER, memory_file};
+use front::{MEMORY, USER};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::super::fuzz::memory_file;
 use super::*;
 use crate::testing::driver::{INDIRECT, NEXT, WRITE};
 use crate::vhost_user::message::*;
