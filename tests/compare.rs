@@ -9,13 +9,13 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::host::any_guest;
-use harness::machine::scratch;
+use harness::machine::{binary, scratch};
 use harness::tiny::{Tiny, exit};
 use serde_json::Value;
 
 fn compare<I: IntoIterator<Item = S>, S: Into<String>>(args: I) -> Output {
     let args = args.into_iter().map(Into::into);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Command::new(binary());
     command.arg("compare").args(args).stdin(Stdio::null()).output().expect("run vmm")
 }
 
@@ -208,7 +208,7 @@ fn a_metric_of_ones_own_and_one_that_never_matches() {
 fn interrupted_it_keeps_what_it_has() {
     let Some(_) = any_guest() else { return };
     let json = File::new("interrupted.json");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vmm"))
+    let mut child = Command::new(binary())
         .args(["compare", "--workload=ready", "--vary=vcpus=1,2", "--repeat=5000", "--warm-up=0"])
         .arg(json.out("json"))
         .stdin(Stdio::null())

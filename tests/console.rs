@@ -5,6 +5,7 @@ mod harness;
 use std::process::{Child, Command};
 
 use harness::host;
+use harness::machine::binary;
 use harness::terminal::Terminal;
 use harness::tiny::{self, Tiny};
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,7 +35,7 @@ fn sit_down() -> Option<Seat> {
     host::any_guest()?;
     let (terminal, guest) = (Terminal::open(), echo());
     assert!(!terminal.is_raw());
-    let mut command = Terminal::session(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Terminal::session(binary());
     command.args(guest.args()).args(["--report", "none"]);
     let vmm = terminal.start(command);
     terminal.until_shows("ready> ");
@@ -120,7 +121,7 @@ fn shell(background: &str) -> Option<Shell> {
     let bash = terminal.start(command);
     terminal.until_shows("$ ");
     let path = guest.args()[1].to_string_lossy().into_owned();
-    let line = format!("{} --kernel {path} --report none {background}\n", env!("CARGO_BIN_EXE_vmm"));
+    let line = format!("{} --kernel {path} --report none {background}\n", binary().display());
     terminal.type_in(line.as_bytes());
     terminal.until_shows("ready> ");
     Some(Shell { terminal, bash, _guest: guest })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::host::{in_lab, skip};
-use harness::machine::{scratch, vmm};
+use harness::machine::{binary, scratch, vmm};
 use harness::shell::{shell, tell};
 
 /// A directory of this test's own, gone with it.
@@ -76,7 +76,7 @@ fn a_disk_that_this_user_may_not_use() {
     mode(&secret, 0o000);
     mode(&readable, 0o444);
     for (path, words) in [(secret, "Permission denied"), (readable, "it can only be read: add `ro`")] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+        let mut command = Command::new(binary());
         command.args(disk(&path, "")).args(["--report", "none"]);
         if fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
             command.uid(65534).gid(65534);

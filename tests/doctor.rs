@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use harness::host::{any_guest, skip};
-use harness::machine::scratch;
+use harness::machine::{binary, scratch};
 use serde_json::Value;
 
 fn checkup(output: &Output) -> Value {
@@ -18,9 +18,7 @@ fn checkup(output: &Output) -> Value {
 #[test]
 fn a_host_where_machines_run_and_what_it_counts() {
     let Some(_) = any_guest() else { return };
-    let doctor = |args: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_vmm")).arg("doctor").args(args).output().expect("run vmm")
-    };
+    let doctor = |args: &[&str]| Command::new(binary()).arg("doctor").args(args).output().expect("run vmm");
     let output = doctor(&["--json"]);
     assert_eq!(output.status.code(), Some(0));
     let checkup = checkup(&output);
@@ -47,7 +45,7 @@ fn hosts_where_no_machine_runs_have_a_status_of_their_own() {
     }
     // Where everyone may run it.
     let vmm = scratch("vmm");
-    fs::copy(env!("CARGO_BIN_EXE_vmm"), &vmm).expect("copy vmm");
+    fs::copy(binary(), &vmm).expect("copy vmm");
     let forbidden = "mount -t tmpfs none /dev; mknod -m 600 /dev/kvm c 10 232; AS='setpriv --reuid=65534 --clear-groups';";
     for (prepare, status, found) in [
         ("mount -t tmpfs none /dev;", 69, "there is none"),

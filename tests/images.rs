@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use harness::host::{any_guest, skip};
+use harness::machine::binary;
 use harness::tiny::{Tiny, exit};
 
 /// A file of this test's own, gone with it.
@@ -38,7 +39,7 @@ fn refused(mut command: Command, status: i32, words: &str) {
 }
 
 fn vmm(kernel: &Scratch, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Command::new(binary());
     command.arg("--kernel").arg(&kernel.0).args(["--memory", "16M", "--report", "none"]).args(args);
     command
 }
@@ -152,7 +153,7 @@ fn a_kernel_that_may_not_be_read() {
 /// The program where everyone may run it.
 fn anyones_vmm() -> Scratch {
     let copy = Scratch::new("vmm", &[]);
-    fs::copy(env!("CARGO_BIN_EXE_vmm"), &copy.0).expect("copy vmm");
+    fs::copy(binary(), &copy.0).expect("copy vmm");
     copy
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use harness::host::skip;
+use harness::machine::binary;
 
 /// A tap that goes when this does.
 struct Tap(String);
@@ -31,7 +32,7 @@ impl Drop for Tap {
 }
 
 fn vmm(nets: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Command::new(binary());
     command.args(["--report", "none"]);
     command.args(nets.iter().flat_map(|net| ["--net", net]));
     command

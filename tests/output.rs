@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::host;
-use harness::machine::scratch;
+use harness::machine::{binary, scratch};
 use harness::tiny::{self, Tiny};
 
 /// Bytes of a flood: three times what a pipe holds. Each is an exit, even by `rep outsb`.
@@ -55,7 +55,7 @@ fn echo(count: u32) -> Tiny {
 }
 
 fn vmm(guest: &Tiny) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Command::new(binary());
     command.args(guest.args()).args(["--report", "none"]).stdin(Stdio::null()).stderr(Stdio::null());
     command
 }

@@ -6,11 +6,11 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 
 use harness::host::{any_guest, in_lab};
-use harness::machine::scratch;
+use harness::machine::{binary, scratch};
 use serde_json::Value;
 
 fn repro(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Command::new(binary());
     command.arg("repro").args(args).stdin(Stdio::null()).output().expect("run vmm")
 }
 

@@ -1,6 +1,9 @@
 //! `vmm switch` as a program: its flags, its sockets, its signals, its reports. What it does with frames
 //! is tested beside it, in `devices`.
 
+mod harness;
+
+use harness::machine::binary;
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -31,7 +34,7 @@ impl Drop for Scratch {
 }
 
 fn switch(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Command::new(binary());
     command.arg("switch").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -1,5 +1,8 @@
 //! What a user can get wrong before a machine exists: one line that says what, and the right status.
 
+mod harness;
+
+use harness::machine::binary;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 fn vmm<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vmm")).args(args).stdin(Stdio::null()).output().expect("run vmm")
+    Command::new(binary()).args(args).stdin(Stdio::null()).output().expect("run vmm")
 }
 
 /// The program ends with `status`, nothing on stdout, and one line that holds `words`.

@@ -33,6 +33,12 @@ pub struct Ended {
     pub wall: Duration,
 }
 
+/// The binary that is tested: what VMM names (`resources/test`: the one that is released), else the one
+/// that was built with this test.
+pub fn binary() -> PathBuf {
+    std::env::var_os("VMM").map_or_else(|| env!("CARGO_BIN_EXE_vmm").into(), PathBuf::from)
+}
+
 /// `vmm ARGS…`, to be run.
 pub fn vmm<I: IntoIterator<Item = S>, S: Into<OsString>>(args: I) -> Machine {
     // In the lab an emulated CPU runs many times slower.
@@ -76,7 +82,7 @@ impl Machine {
     /// Starts it. Its report goes to a file of its own; what it says of that kind on stderr stays.
     pub fn spawn(&self) -> Running {
         let report = scratch("report.json");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vmm"))
+        let mut child = Command::new(binary())
             .args(&self.args)
             .arg("--report")
             .arg(format!("json:{}", report.display()))

@@ -49,7 +49,7 @@ impl Terminal {
     }
 
     /// `setsid --ctty PROGRAM`: a child is no group leader, so setsid(1) becomes PROGRAM, with its pid.
-    pub fn session(program: &str) -> Command {
+    pub fn session(program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(program);
         command
