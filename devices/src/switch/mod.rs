@@ -202,7 +202,7 @@ impl Switch {
                 connections: port.connections.load(Ordering::Relaxed),
                 features: port.features.load(Ordering::Relaxed),
                 addresses: self.shared.table.held(number as u8, wall.as_secs() as u32),
-                errors: port.errors.load(Ordering::Relaxed),
+                errors: port.errors.load(Ordering::Acquire),
                 last_error: port.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 pairs,
             }

@@ -220,9 +220,10 @@ impl Port {
 
     /// Notes what its peer did wrong: every time in the count, once aloud.
     pub fn complain(&self, what: &dyn std::fmt::Display) {
-        if self.errors.fetch_add(1, Ordering::Relaxed) == 0 {
+        // Whoever sees the count sees what it counts.
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_string());
+        if self.errors.fetch_add(1, Ordering::Release) == 0 {
             eprintln!("vmm: port {}: {what}; what follows is counted only", self.name);
         }
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_string());
     }
 }
