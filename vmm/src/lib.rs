@@ -24,4 +24,5 @@ pub mod run;
 pub mod status;
 pub mod switch;
 pub mod sys;
+pub mod trace;
 pub mod workload;

@@ -5,13 +5,14 @@
 //! total and maximum are exact. The unit is the caller's (ticks, nanoseconds, bytes).
 
 /// Buckets per power of two: `1 << SUB_BITS`.
-const SUB_BITS: u32 = 3;
+pub const SUB_BITS: u32 = 3;
 /// Values below this have a bucket of their own.
-const LINEAR: u64 = 2 << SUB_BITS;
+pub const LINEAR: u64 = 2 << SUB_BITS;
 /// The highest power of two with buckets of its own: 2^42 ns are 73 minutes. What is larger falls
 /// into the last bucket.
 const TOP_BIT: u32 = 41;
-const BUCKETS: usize = LINEAR as usize + (((TOP_BIT - SUB_BITS) as usize) << SUB_BITS);
+/// All of them.
+pub const BUCKETS: usize = LINEAR as usize + (((TOP_BIT - SUB_BITS) as usize) << SUB_BITS);
 
 /// 1.3 KiB; see the [module](self) for its error bound.
 #[derive(Clone, Debug)]
@@ -27,6 +28,11 @@ impl Histogram {
     /// An empty one.
     pub const fn new() -> Self {
         Histogram { count: 0, total: 0, max: 0, buckets: [0; BUCKETS] }
+    }
+
+    /// What somebody else has counted in the same buckets.
+    pub const fn of(total: u64, max: u64, count: u64, buckets: [u32; BUCKETS]) -> Self {
+        Histogram { count, total, max, buckets }
     }
 
     /// Counts one value.

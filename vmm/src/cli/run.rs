@@ -192,6 +192,11 @@ struct Output {
     /// Exit report: text, json or none, to stderr or to :FILE; may be repeated [default: text]
     #[arg(long, value_name = "FORMAT[:FILE]")]
     report: Vec<Request>,
+    /// Count and time each exit by the processor's reason, by programs in the kernel; needs CAP_BPF,
+    /// CAP_PERFMON and tracefs, or root [default: off]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    trace_exits: Option<bool>,
     /// End the machine, with its report, after so many seconds; fractions allowed [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = timeout::parse)]
     timeout: Option<Duration>,
@@ -253,6 +258,7 @@ impl Args {
             vsock: devices.vsock,
             console,
             reports: Report::all(output.report).map_err(|error| Usage::flag("report", None, error))?,
+            trace_exits: output.trace_exits.unwrap_or(false),
             timeout: output.timeout,
             verbose: output.verbose.unwrap_or(false),
             asked,

@@ -60,6 +60,8 @@ pub struct Config {
     pub virtio: Virtio,
     pub console: Console,
     pub reports: Vec<Report>,
+    /// Whether exits are counted by the processor's reason.
+    pub trace_exits: bool,
     pub timeout: Option<Duration>,
     pub verbose: bool,
     /// The knobs that the user set, as written, in the order of [`Knob::ALL`]:

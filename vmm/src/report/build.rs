@@ -5,8 +5,8 @@ use abi::record::{Outcome, Record as Line};
 
 use super::facts::Facts;
 use super::kernel::Trust;
-use super::model::{Guest, Memory, Record, Report, SCHEMA, Time, UserspaceExit, Vcpu};
-use super::{adds_up, device, evidence, phases, resolved, userspace};
+use super::model::{Exits, Guest, Memory, Record, Report, SCHEMA, Time, UserspaceExit, Vcpu};
+use super::{adds_up, device, evidence, hardware, hot, phases, resolved, userspace};
 use crate::kvm::stats::Counters;
 
 /// Adds up what a run has left behind.
@@ -15,6 +15,10 @@ pub fn build(facts: &Facts) -> Report {
     let counters = facts.counters.as_ref();
     let trust = Trust { canary: &facts.canary, whole: counters.unwrap_or(&none) };
     let total = counters.and_then(|counters| trust.total(counters));
+    let traced = hardware::sections(facts, total);
+    let exits = adds_up::exits(total, trust.kernel(counters), userspace_rows(facts, None));
+    let exits = Exits { hardware: traced.hardware, ipi: traced.ipi, ..exits };
+    let halts = trust.halts(counters);
     let mut report = Report {
         schema: SCHEMA,
         host: facts.host.clone(),
@@ -26,8 +30,11 @@ pub fn build(facts: &Facts) -> Report {
             why: facts.end.line.clone(),
         },
         time: time(facts),
-        exits: adds_up::exits(total, trust.kernel(counters), userspace_rows(facts, None)),
-        halts: trust.halts(counters),
+        hot: hot::hot(&exits),
+        waits: hot::waits(facts, &halts),
+        exits,
+        trace: traced.trace,
+        halts,
         memory: Memory {
             asked: facts.memory.asked.clone(),
             got_bytes: facts.memory.got_bytes,

@@ -12,6 +12,7 @@ use crate::run::ledger::Ledger;
 use crate::run::threads::Usage;
 use crate::run::vcpu::Buses;
 use crate::sys::clock::TickRate;
+use crate::trace::Traced;
 
 use super::birth::Birth;
 use super::host::Host;
@@ -39,6 +40,9 @@ pub struct Facts<'a> {
     pub counters: Option<Counters>,
     /// Which of them this host moves.
     pub canary: Canary,
+    /// Exits by the processor's reason; `None`: nobody asked; or why there is nothing. The thread behind
+    /// the vCPUs' is the canary's.
+    pub trace: Option<Result<Traced, String>>,
     pub memory: MemoryFacts,
     /// Of every device, after its workers have stopped.
     pub devices: Vec<DeviceCounts>,

@@ -18,8 +18,13 @@ pub struct Report {
     /// Every knob as resolved.
     pub config: Value,
     pub guest: Guest,
+    /// What took most time, at most five.
+    pub hot: Vec<Hot>,
+    pub waits: Waits,
     pub time: Time,
     pub exits: Exits,
+    /// `null`: not asked for.
+    pub trace: Option<Trace>,
     pub halts: Halts,
     pub memory: Memory,
     pub vcpus: Vec<Vcpu>,
@@ -123,15 +128,95 @@ pub enum Source {
     Userspace,
 }
 
-/// Exits by the processor's reason, from tracepoints.
-#[derive(Clone, Debug, Serialize)]
+/// Exits by the processor's reason, from tracepoints. Times are from exit to entry, without sleep, in
+/// nanoseconds; the quantiles are within 1/16.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HardwareExit {
     pub vcpu: u8,
     pub reason: String,
+    /// Device and register, the bare address, or the model-specific register.
+    pub target: Option<String>,
     pub count: u64,
     pub ns_total: u64,
     pub ns_p50: u64,
     pub ns_p99: u64,
+    pub ns_max: u64,
+    /// Of `ns_total` of all rows, 0 to 1.
+    pub share: Option<f64>,
+    /// Of halts: asleep, or polling for work, before the next entry.
+    pub idle_ns: Option<u64>,
+}
+
+/// Exits of one reason and target that took much time, all vCPUs together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hot {
+    /// `hardware`: of all exits, without sleep; `userspace`: of those that returned to this process.
+    pub by: &'static str,
+    pub reason: String,
+    pub target: Option<String>,
+    pub count: u64,
+    pub ns_total: u64,
+    /// Of the time of all such exits, 0 to 1.
+    pub share: f64,
+    pub advice: Option<&'static str>,
+}
+
+/// What vCPUs waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waits {
+    /// From the first entry to the end, once for each vCPU.
+    pub vcpu_ns: u64,
+    pub asleep_ns: Option<u64>,
+    pub polled_ns: Option<u64>,
+    /// Ready to run, while another thread had the CPU.
+    pub no_cpu_ns: Option<u64>,
+    /// The operation of each device that took longest in all.
+    pub devices: Vec<DeviceWait>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceWait {
+    pub device: String,
+    pub operation: &'static str,
+    pub count: u64,
+    pub ns_p50: u64,
+}
+
+/// How exits were traced, and whether what was seen is all there was.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Trace {
+    /// `bpf`; `null` where nothing was.
+    pub by: Option<&'static str>,
+    /// Why `exits.hardware` is `null`.
+    pub why: Option<String>,
+    pub sources: Vec<TraceSource>,
+    /// Of all rows in `exits.hardware`.
+    pub exits: Option<u64>,
+    /// KVM's own count of exits less that.
+    pub lost: Option<i64>,
+    /// Tracepoints passed, by any machine on this host, while another program ran on the same CPU.
+    pub missed: Option<u64>,
+    /// What tracepoints beside exits have seen, where exits are silent.
+    pub events: Vec<TracedEvent>,
+}
+
+/// A tracepoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TraceSource {
+    pub event: &'static str,
+    /// How often vCPU threads have passed it.
+    pub fired: u64,
+    /// Whether it fires on this host at all, as far as is known.
+    pub counts: Option<bool>,
+}
+
+/// Accesses of one kind that were seen without their exits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TracedEvent {
+    pub vcpu: u8,
+    pub reason: String,
+    pub target: Option<String>,
+    pub count: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -44,8 +44,9 @@ pub fn check(requests: &[Request]) -> Result<(), WriteError> {
 }
 
 /// Writes all of them, and says which was the first that could not be.
-pub fn all(report: &Report, requests: &[Request]) -> Result<(), WriteError> {
-    each(requests, || text::render(report), || json::render(report))
+/// `verbose`: with every row in the text.
+pub fn all(report: &Report, requests: &[Request], verbose: bool) -> Result<(), WriteError> {
+    each(requests, || text::render(report, verbose), || json::render(report))
 }
 
 /// The same, of what is rendered so.

@@ -41,6 +41,11 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
     let rate = scene.birth.rate();
     let class = Class::detect();
     let canary = Kvm::new().map(|kvm| Canary::run(&kvm, class)).unwrap_or_default();
+    // The canary was the last that it had to see.
+    let trace = outcome.tracer.map(|tracer| {
+        let traced = tracer.and_then(|tracer| Ok(tracer.collect()?));
+        traced.map_err(|error| error.to_string())
+    });
     let statistics = outcome.statistics.as_deref();
     let named = |snapshot: &Snapshot| statistics?.counters(snapshot);
     let usages: Vec<_> = outcome.vcpus.iter().map(|one| (one.stopped.id, one.usage.clone())).collect();
@@ -70,6 +75,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
         vcpus: outcome.vcpus.into_iter().map(|one| vcpu(one, |id| statistics?.of_vcpu(id))).collect(),
         buses: scene.buses,
         canary,
+        trace,
         memory: MemoryFacts {
             asked: got::memory(&scene.config.memory),
             got_bytes: memory.as_ref().map(|memory| memory.got_bytes),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,10 @@ use super::vcpu::{self, Buses, Stop, Stopped};
 use crate::config::Config;
 use crate::kvm::stats::{Snapshot, Statistics};
 use crate::kvm::vcpu::Vcpu;
-use crate::status::{Fatal, Status};
+use crate::status::{Fatal, Status, say};
 use crate::sys::clock::ticks;
 use crate::sys::kick::{Kickable, Kicker};
+use crate::trace;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,6 +61,8 @@ pub struct Outcome {
     /// KVM's counters at the end.
     pub stats: Option<Snapshot>,
     pub statistics: Option<Arc<Statistics>>,
+    /// `None`: nobody asked. The calling thread is traced, too, as one behind the vCPUs.
+    pub tracer: Option<Result<trace::Tracer, trace::Error>>,
 }
 
 /// A vCPU that has stopped, with what only its own thread could tell.
@@ -77,6 +80,14 @@ struct Shared {
     ended: EventFd,
     /// The first to stop by itself.
     first: Mutex<Option<u8>>,
+    trace: Option<Gate>,
+}
+
+/// Where vCPU threads wait until they are traced.
+struct Gate {
+    prepared: Arc<trace::Prepared>,
+    /// Open when it can be read.
+    open: RwLock<()>,
 }
 
 /// What a machine needs to run.
@@ -86,6 +97,8 @@ pub struct Parts<'a> {
     pub statistics: Option<Arc<Statistics>>,
     pub console: Option<&'a mut Console>,
     pub signals: &'a Signals,
+    /// `None`: nobody asked.
+    pub trace: Option<Result<trace::Prepared, trace::Error>>,
 }
 
 /// How long a thread may take to leave the guest before it is kicked again.
@@ -94,6 +107,11 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Runs the machine to its end and joins all its threads.
 pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
     let statistics = parts.statistics;
+    let (prepared, untraced) = match parts.trace {
+        None => (None, None),
+        Some(Ok(prepared)) => (Some(Arc::new(prepared)), None),
+        Some(Err(error)) => (None, Some(error)),
+    };
     let read = statistics.clone();
     let start = ticks();
     let shared = Arc::new(Shared {
@@ -102,21 +120,36 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
         told: AtomicBool::new(false),
         ended: EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?,
         first: Mutex::new(None),
+        trace: prepared.clone().map(|prepared| Gate { prepared, open: RwLock::new(()) }),
     });
+    let gate = shared.trace.as_ref().and_then(|gate| gate.open.write().ok());
 
-    let mut threads: Vec<(Kicker, JoinHandle<Finished>)> = Vec::with_capacity(parts.vcpus.len());
+    let mut traced = Vec::with_capacity(parts.vcpus.len() + 1);
+    let mut threads: Vec<Started> = Vec::with_capacity(parts.vcpus.len());
     let deadline = config.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut waited = Ok(supervise::End::Machine);
     let mut failed = None;
     for vcpu in parts.vcpus {
         match start_thread(config, vcpu, shared.clone()) {
-            Ok(thread) => threads.push(thread),
+            Ok((thread, number)) => {
+                threads.push(thread);
+                traced.extend(number);
+            }
             Err(error) => {
                 failed = Some(error);
                 break;
             }
         }
     }
+    let tracer = prepared.map(|prepared| {
+        traced.push(prepared.thread()?);
+        prepared.attach(&traced)
+    });
+    let tracer = untraced.map(Err).or(tracer);
+    if let Some(Err(error)) = &tracer {
+        say(format_args!("exits are not traced: {error}"));
+    }
+    drop(gate);
     if failed.is_none() {
         waited =
             Supervisor { ended: &shared.ended, signals: parts.signals, console: parts.console, deadline }
@@ -139,6 +172,7 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
         span,
         stats: statistics.as_ref().and_then(|s| s.snapshot()),
         statistics,
+        tracer,
     };
     // Whoever stopped by itself first is the reason, even where a signal came in the same moment.
     let cause = outcome.vcpus.iter_mut().find(|v| Some(v.stopped.id) == first);
@@ -148,11 +182,14 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
     Ok(outcome)
 }
 
+type Started = (Kicker, JoinHandle<Finished>);
+
+/// Answers the thread's number as the tracer needs it, where there is one.
 fn start_thread(
     config: &Config,
     mut vcpu: Vcpu,
     shared: Arc<Shared>,
-) -> Result<(Kicker, JoinHandle<Finished>), Error> {
+) -> Result<(Started, Option<u32>), Error> {
     let id = vcpu.id;
     let cpu = config.pin.vcpus.iter().find(|(vcpu, _)| *vcpu == id).map(|(_, cpu)| *cpu);
     let (ready, started) = mpsc::sync_channel(1);
@@ -162,7 +199,10 @@ fn start_thread(
             cpu.map(|cpu| threads::pin(cpu).map_err(|e| Error::Pin(format!("vCPU {id} to CPU {cpu}"), e)));
         let (kickable, pinned) = match (kickable, pinned.transpose()) {
             (Ok(kickable), Ok(pinned)) => {
-                let _ = ready.send(Ok(kickable.kicker()));
+                let number = shared.trace.as_ref().map(|gate| gate.prepared.thread().unwrap_or(0));
+                let _ = ready.send(Ok((kickable.kicker(), number)));
+                // Poisoned or not, it opens when the main thread lets go of it.
+                drop(shared.trace.as_ref().map(|gate| gate.open.read()));
                 (Some(kickable), pinned)
             }
             (Err(error), _) => {
@@ -191,7 +231,7 @@ fn start_thread(
     let thread = std::thread::Builder::new().name(format!("vcpu{id}")).spawn(body);
     let thread = thread.map_err(|error| Error::Thread(id, error))?;
     match started.recv() {
-        Ok(Ok(kicker)) => Ok((kicker, thread)),
+        Ok(Ok((kicker, number))) => Ok(((kicker, thread), number)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(Error::Thread(id, io::Error::other("it ended at once"))),
     }

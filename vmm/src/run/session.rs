@@ -19,6 +19,7 @@ use crate::machine::attach::Opened;
 use crate::machine::{self, Machine};
 use crate::report::{self, Birth};
 use crate::status::{Failure, Status, say};
+use crate::trace;
 
 /// Runs the machine of `config`, writes its reports and returns how it ended.
 pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
@@ -53,8 +54,14 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
         _ => None,
     };
     let buses = Arc::new(buses);
-    let parts =
-        Parts { vcpus, buses: buses.clone(), statistics, console: console.as_mut(), signals: &signals };
+    let parts = Parts {
+        vcpus,
+        buses: buses.clone(),
+        statistics,
+        console: console.as_mut(),
+        signals: &signals,
+        trace: config.trace_exits.then(trace::prepare),
+    };
     let outcome = running::run(config, parts);
     // The terminal first: whatever is said from here on is said on a sane one.
     let console = console.map(|console| console.finish(&signals));
@@ -83,7 +90,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
             ram: &ram,
         };
         let facts = afterwards::gather(scene, outcome);
-        report::write::all(&report::build(&facts), &config.reports)?;
+        report::write::all(&report::build(&facts), &config.reports, config.verbose)?;
     }
     Ok(end.status)
 }

@@ -5,6 +5,7 @@
 pub mod affinity;
 pub mod aio;
 pub mod alarm;
+pub mod bpf;
 pub mod clock;
 pub mod futex;
 pub mod guest_bytes;

@@ -90,6 +90,8 @@ fn memory(code: &[u8]) -> Result<GuestRegionMmap, String> {
         qword(program::PML4, program::PDPT | 0b11)?;
         qword(program::PDPT, program::PD | 0b11)?;
         qword(program::PD, 0x80 | 0b11)?;
+        // The local APIC, uncached.
+        qword(program::PD + (program::LAPIC >> 21) * 8, 0xfee0_0000 | 0x80 | 0b1_0011)?;
         // Flat 64-bit code at 8, data at 16 (SDM §3.4.5).
         qword(program::GDT + 8, 0x00af_9b00_0000_ffff)?;
         qword(program::GDT + 16, 0x00cf_9300_0000_ffff)?;

@@ -1,7 +1,7 @@
 //! Which of KVM's counters this host moves.
 //!
 //! A counter that reads 0 may mean that nothing happened, or that this kind of host never counts
-//! that thing. A machine of sixty instructions with known activity tells the two apart: what it
+//! that thing. A machine of seventy instructions with known activity tells the two apart: what it
 //! moved, counts here; what it did not move is worth no zero, and the report says `null`. (What a
 //! guest itself has moved needs no canary.)
 //!
@@ -101,6 +101,7 @@ impl Canary {
 fn prepare(guest: &Guest, step: Step) -> Result<(), String> {
     match step {
         Step::Halt { ns } => guest.arm_lapic(ns),
+        Step::Ipi => guest.arm_lapic(0),
         Step::Window => guest.arm_lapic(0).and_then(|()| guest.interrupt()),
         _ => Ok(()),
     }

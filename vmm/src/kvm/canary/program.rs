@@ -1,4 +1,4 @@
-//! What the canary does: sixty instructions, by hand, in 64-bit mode, at fixed addresses.
+//! What the canary does: seventy instructions, by hand, in 64-bit mode, at fixed addresses.
 //!
 //! Each step is followed by a write to [`DONE`]. No register is ever set by the monitor while the
 //! program runs: what a step needs (a timer, an interrupt, a flag) is prepared before it, at the
@@ -16,6 +16,8 @@ pub const PDPT: u64 = 0x2000;
 pub const PD: u64 = 0x3000;
 pub const GDT: u64 = 0x4000;
 pub const IDT: u64 = 0x5000;
+/// Where the local APIC is seen: its page of 2 MiB, 1 GiB below its place.
+pub const LAPIC: u64 = 0x3ee0_0000;
 /// The step `Spin` ends when the byte here is not 0.
 pub const FLAG: u64 = 0x7000;
 /// The step `Halt` does nothing when the byte here is not 0.
@@ -40,6 +42,10 @@ pub enum Step {
     Halt { ns: u32 },
     /// Interrupts are opened while one is waiting.
     Window,
+    /// One read of a model-specific register.
+    Msr,
+    /// One interrupt to itself, by the local APIC.
+    Ipi,
     /// A loop that ends after the host was interrupted.
     Spin,
     /// One hypercall. The last step, because not every kind of host survives it.
@@ -48,7 +54,7 @@ pub enum Step {
 
 /// In this order. A host on which the vCPU did not fall asleep within the first timer is slow, and
 /// gets a longer one.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 11] = [
     Step::Ports,
     Step::Stores,
     Step::Pages,
@@ -56,6 +62,8 @@ pub const STEPS: [Step; 9] = [
     Step::Halt { ns: 2_000_000 },
     Step::Halt { ns: 10_000_000 },
     Step::Window,
+    Step::Msr,
+    Step::Ipi,
     Step::Spin,
     Step::Hypercall,
 ];
@@ -93,6 +101,14 @@ impl Step {
             ],
             Step::Window => &[
                 0xfb, 0x90, 0x90, 0xfa,                     //    sti; nop; nop; cli
+            ],
+            Step::Msr => &[
+                0xb9, 0x1b, 0, 0, 0,                        //    mov  ecx, 0x1b
+                0x0f, 0x32,                                 //    rdmsr
+            ],
+            Step::Ipi => &[
+                0xbf, 0, 3, 0xe0, 0x3e,                     //    mov  edi, LAPIC + 0x300
+                0xc7, 0x07, VECTOR, 0, 4, 0,                //    mov  dword [rdi], self | VECTOR
             ],
             Step::Spin => &[
                 0x80, 0x3c, 0x25, 0, 0x70, 0, 0, 0,         // 1: cmp  byte [FLAG], 0

@@ -62,6 +62,7 @@ fn config() -> Config {
         vsock: None,
         console: Console::default(),
         reports: vec![],
+        trace_exits: false,
         timeout: Some(Duration::from_secs(9)),
         verbose: false,
         asked: vec![asked(Knob::HaltPoll, "50000"), asked(Knob::Thp, "on")],
@@ -163,6 +164,7 @@ fn report() -> Report {
         buses: &buses,
         counters: Some(counters(2)),
         canary: Canary::saw(&["pages_4k"], &["exits", "io_exits", "irq_window_exits"]),
+        trace: None,
         memory: MemoryFacts {
             asked: "256 MiB in transparent huge pages".into(),
             got_bytes: Some(104 << 20),
@@ -205,7 +207,7 @@ fn the_evidence_of_every_knob_is_in_the_report() {
 
 #[test]
 fn text_is_as_agreed() {
-    let text = text::render(&report());
+    let text = text::render(&report(), false);
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     assert_eq!(text, include_str!("golden.txt"), "\n{text}");
 }
@@ -238,6 +240,7 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
         buses: &buses,
         counters: None,
         canary: Canary::default(),
+        trace: None,
         memory: MemoryFacts::default(),
         devices: vec![],
         knobs: vec![],
@@ -246,11 +249,11 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
     };
     let empty = build(&facts);
     assert_eq!((empty.exits.total, empty.exits.unexplained, empty.halts.wait_ns), (None, None, None));
-    let text = text::render(&empty);
+    let text = text::render(&empty, false);
     assert!(text.contains("not explained               -"), "{text}");
     assert!(text.contains("result     7 bytes of results are lost"), "{text}");
     facts.vcpus.push(VcpuFacts { ledger: busy(1), first_entry: 0, usage: usage(5), counters: None });
     let busy = build(&facts);
     assert_eq!(busy.exits.explained.first().map(|part| (part.reason, part.count)), Some(("io", 1005)));
-    text::render(&busy);
+    text::render(&busy, true);
 }

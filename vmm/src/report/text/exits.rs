@@ -10,24 +10,33 @@ use super::super::model::{Exits, Report, Source, UserspaceExit};
 use super::lines::{cut, finish, paragraph, prose};
 use super::units::{count, duration, rate, share, signed};
 
+/// Registers of one kind of exit that are shown unless all are asked for.
+const SHOWN: usize = 6;
 /// Columns left for the target.
 const TARGET: usize = 24;
 
 /// One line of the table; empty where there is nothing to say.
 #[derive(Default)]
-struct Row<'a> {
-    reason: &'a str,
-    count: String,
-    share: String,
-    rate: String,
-    mean: String,
-    max: String,
-    time: String,
-    target: &'a str,
+pub(super) struct Row<'a> {
+    pub reason: &'a str,
+    pub count: String,
+    pub share: String,
+    pub rate: String,
+    pub mean: String,
+    pub max: String,
+    pub time: String,
+    pub target: &'a str,
 }
 
 impl Row<'_> {
-    fn write(&self, out: &mut String) {
+    /// The first line of a table.
+    pub fn heading(reason: &'static str, share: &str) -> Row<'static> {
+        let [count, share, rate, mean, max, time] =
+            ["count", share, "per s", "mean", "max", "time"].map(str::to_owned);
+        Row { reason, count, share, rate, mean, max, time, target: "target" }
+    }
+
+    pub fn write(&self, out: &mut String) {
         let Row { reason, count, share, rate, mean, max, time, target } = self;
         let target = cut(target, TARGET);
         let mut line = String::new();
@@ -48,22 +57,11 @@ struct Returns<'a> {
 }
 
 /// Appends the table of the whole run.
-pub fn table(out: &mut String, report: &Report) {
+pub fn table(out: &mut String, report: &Report, all: bool) {
     let exits = &report.exits;
     let us = report.time.wall_us.saturating_sub(report.time.exec_to_first_entry_us);
     let whole = exits.total.unwrap_or(0);
-    let heading = |text: &str| text.to_owned();
-    Row {
-        reason: "exits",
-        count: heading("count"),
-        share: heading("share"),
-        rate: heading("per s"),
-        mean: heading("mean"),
-        max: heading("max"),
-        time: heading("time"),
-        target: "target",
-    }
-    .write(out);
+    Row::heading("exits", "share").write(out);
     let mut returns = merged(&exits.userspace);
     for part in &exits.explained {
         let idle = match (part.reason, report.halts.wait_ns) {
@@ -82,7 +80,7 @@ pub fn table(out: &mut String, report: &Report) {
         let (mine, rest): (Vec<_>, Vec<_>) =
             returns.into_iter().partition(|row| class_of(row.reason) == part.reason);
         returns = rest;
-        below(out, &mine, us);
+        below(out, &mine, us, all);
         let returned: u64 = mine.iter().map(|row| row.count).sum();
         // KVM's count of ports holds what it answers itself (ioeventfd, PIT); that of MMIO does not.
         if part.reason == "io" && part.source == Source::Kvm && returned > 0 && part.count > returned {
@@ -110,13 +108,15 @@ pub fn table(out: &mut String, report: &Report) {
     .write(out);
     if !returns.is_empty() {
         out.push_str("returns that are no exits of their own, or of an unknown kind\n");
-        below(out, &returns, us);
+        below(out, &returns, us, all);
     }
     notes(out, exits);
 }
 
-fn below(out: &mut String, rows: &[Returns], us: u64) {
-    for row in rows {
+fn below(out: &mut String, rows: &[Returns], us: u64, all: bool) {
+    // One that is left over takes no more room than the line that would say so.
+    let shown = if all || rows.len() == SHOWN + 1 { rows.len() } else { SHOWN };
+    for row in rows.iter().take(shown) {
         Row {
             reason: &format!("  {}", row.reason),
             count: count(row.count),
@@ -128,6 +128,13 @@ fn below(out: &mut String, rows: &[Returns], us: u64) {
             target: row.target,
         }
         .write(out);
+    }
+    if let Some(rest) = rows.get(shown..).filter(|rest| !rest.is_empty()) {
+        let exits = rest.iter().map(|row| row.count).sum();
+        let reason = format!("  … {} more", rest.len());
+        let (count, rate, ns) = (count(exits), rate(exits, us), rest.iter().map(|row| row.ns).sum());
+        let target = "-v shows them";
+        Row { reason: &reason, count, rate, time: duration(ns), target, ..Row::default() }.write(out);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The report for people: one table, at most 100 columns wide.
 
 mod exits;
+mod hardware;
+mod hot;
 mod lines;
 mod tour;
 pub mod units;
@@ -13,12 +15,15 @@ use super::model::{Device, Knob, Phase, Record, Report, Thread};
 use lines::{cut, finish, paragraph, prose};
 use units::{count, duration, maybe, rate, signed, size};
 
-/// All of it.
-pub fn render(report: &Report) -> String {
+/// What matters; `all`: whatever there is.
+pub fn render(report: &Report, all: bool) -> String {
     let mut out = String::new();
+    hot::hot(&mut out, report);
+    out.push('\n');
     summary(&mut out, report);
     out.push('\n');
-    exits::table(&mut out, report);
+    exits::table(&mut out, report, all);
+    hardware::hardware(&mut out, report, all);
     if report.phases.len() > 1 {
         out.push('\n');
         phases(&mut out, &report.phases);
