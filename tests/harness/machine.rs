@@ -17,6 +17,8 @@ use super::host;
 /// A run to be: like `Command`, for `vmm`.
 #[derive(Clone)]
 pub struct Machine {
+    /// What starts it, with its own arguments; empty: nothing else.
+    through: Vec<OsString>,
     args: Vec<OsString>,
     limit: Duration,
 }
@@ -43,13 +45,19 @@ pub fn binary() -> PathBuf {
 pub fn vmm<I: IntoIterator<Item = S>, S: Into<OsString>>(args: I) -> Machine {
     // In the lab an emulated CPU runs many times slower.
     let limit = Duration::from_secs(if host::in_lab() { 120 } else { 30 });
-    Machine { args: args.into_iter().map(Into::into).collect(), limit }
+    Machine { through: Vec::new(), args: args.into_iter().map(Into::into).collect(), limit }
 }
 
 impl Machine {
     /// Adds arguments.
     pub fn args<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, args: I) -> Machine {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Started by another program, which becomes it.
+    pub fn through<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, program: I) -> Machine {
+        self.through = program.into_iter().map(Into::into).collect();
         self
     }
 
@@ -82,7 +90,9 @@ impl Machine {
     /// Starts it. Its report goes to a file of its own; what it says of that kind on stderr stays.
     pub fn spawn(&self) -> Running {
         let report = scratch("report.json");
-        let mut child = Command::new(binary())
+        let mut words = self.through.iter().cloned().chain([binary().into()]);
+        let mut child = Command::new(words.next().expect("at least itself"))
+            .args(words)
             .args(&self.args)
             .arg("--report")
             .arg(format!("json:{}", report.display()))

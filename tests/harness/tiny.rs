@@ -68,6 +68,35 @@ pub fn touch(start: u32, pages: u32) -> Vec<u8> {
     code
 }
 
+/// Writes `port` so many times.
+pub fn outs(port: u16, times: u32) -> Vec<u8> {
+    let [low, high] = port.to_le_bytes();
+    let mut code = vec![0x66, 0xba, low, high, 0xb9]; // mov dx, port; mov ecx, times
+    code.extend(times.to_le_bytes());
+    code.extend([0xee, 0x49, 0x75, 0xfc]); // again: out dx, al; dec ecx; jnz again
+    code
+}
+
+/// Stores so many times, `step` bytes apart.
+pub fn stores(start: u32, step: u32, times: u32) -> Vec<u8> {
+    let mut code = vec![0xbf]; // mov edi, start
+    code.extend(start.to_le_bytes());
+    code.push(0xb9); // mov ecx, times
+    code.extend(times.to_le_bytes());
+    code.extend([0x89, 0x07, 0x81, 0xc7]); // again: mov [edi], eax; add edi, step
+    code.extend(step.to_le_bytes());
+    code.extend([0x49, 0x75, 0xf5]); // dec ecx; jnz again
+    code
+}
+
+/// CPUID so many times.
+pub fn cpuids(times: u32) -> Vec<u8> {
+    let mut code = vec![0xbf]; // mov edi, times
+    code.extend(times.to_le_bytes());
+    code.extend([0x31, 0xc0, 0x0f, 0xa2, 0x4f, 0x75, 0xf9]); // again: xor eax, eax; cpuid; dec edi; jnz
+    code
+}
+
 /// An interrupt without a table for interrupts, nor for faults: a triple fault.
 pub fn triple_fault() -> Vec<u8> {
     vec![0x6a, 0, 0x6a, 0, 0x0f, 0x01, 0x1c, 0x24, 0x0f, 0x0b] // push 0; push 0; lidt [esp]; ud2

@@ -38,6 +38,7 @@ const TABLE: &[Advice] = &[
     to("", "CPUID", "a kernel asks at start; a program should ask once"),
     to("", "interrupt window", "interrupts that came while the guest had them off: AVIC or APICv needs no exit"),
     to("", "external interrupt", "interrupts of the host: --pin to CPUs that it leaves alone"),
+    to("", "interrupted", "a signal to this process, or the end of the machine"),
     to("", "interrupt", "interrupts of the host: --pin to CPUs that it leaves alone"),
     to("", "preemption timer", "the guest's timer, kept by the processor"),
     to("", "port 0x70", "a clock (RTC) that is not there"),

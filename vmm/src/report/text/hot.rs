@@ -6,7 +6,8 @@ use super::units::{count, duration};
 
 /// Appends the list, and what the machine waited for.
 pub fn hot(out: &mut String, report: &Report) {
-    for (number, row) in report.hot.iter().enumerate() {
+    // What rounds to nothing doesn't matter.
+    for (number, row) in report.hot.iter().filter(|row| row.share >= 0.005).enumerate() {
         prose(out, if number == 0 { "hot" } else { "" }, &words(row));
     }
     let waits = &report.waits;
