@@ -16,6 +16,7 @@ pub mod kvm {
     pub mod vcpu;
     pub mod vm;
 }
+pub mod live;
 pub mod machine;
 
 pub mod report;

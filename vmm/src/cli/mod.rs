@@ -7,6 +7,7 @@
 //! - [`workload`]  `vmm workload NAME`
 //! - [`doctor`]    `vmm doctor`
 //! - [`switch`]    `vmm switch`
+//! - [`top`]       `vmm top PID`
 //! - [`file`]      `--config`: the same keys as TOML
 //! - [`help`]      the help, with each knob's evidence
 //! - [`usage`]     what is refused, in one line
@@ -18,6 +19,7 @@ mod help;
 mod repro;
 mod run;
 mod switch;
+mod top;
 mod usage;
 mod workload;
 
@@ -33,6 +35,7 @@ use crate::compare as comparison;
 use crate::compare::Source;
 use crate::config::Config;
 use crate::doctor as examination;
+use crate::live::{self, top::Machine};
 use crate::report::Birth;
 use crate::repro as reproduction;
 use crate::run::session;
@@ -56,6 +59,8 @@ pub enum Command {
     Doctor(bool),
     /// Switch frames between machines.
     Switch(crate::switch::Plan),
+    /// Look at a machine that runs, so many times.
+    Top(Machine, Option<u32>),
     /// Print this on stdout: help or version.
     Print(String),
 }
@@ -78,6 +83,7 @@ enum Sub {
     Workload(workload::Args),
     Doctor(doctor::Args),
     Switch(switch::Args),
+    Top(top::Args),
 }
 
 /// Does what the command line asks, and says in one line on stderr why not.
@@ -96,6 +102,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode 
             Ok(status)
         }
         Command::Switch(plan) => crate::switch::run(&plan),
+        Command::Top(machine, count) => Ok(live::top::run(&machine, count).map(|()| Status::Guest(0))?),
         Command::Print(text) => {
             print(&text);
             Ok(Status::Guest(0))
@@ -146,6 +153,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
     let asked = run::asked(&matches);
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage::explain(&error, &command, &args))?;
     match cli.subcommand {
+        Some(Sub::Top(args)) => {
+            run::none_given(&matches)?;
+            let (machine, count) = args.resolve()?;
+            Ok(Command::Top(machine, count))
+        }
         Some(Sub::Workload(args)) => {
             run::none_given(&matches)?;
             Ok(Command::Workload(args.resolve()?))

@@ -189,7 +189,8 @@ struct Output {
     /// with ,virtio, the hvc0 of a Linux, which costs no exits to userspace [default: stdio]
     #[arg(long, value_name = "WHERE[,virtio]")]
     console: Option<Console>,
-    /// Exit report: text, json or none, to stderr or to :FILE; may be repeated [default: text]
+    /// Exit report: text, json or none, to stderr or to :FILE; live: rates each second on stderr, too
+    /// (from another terminal: vmm top PID); may be repeated [default: text]
     #[arg(long, value_name = "FORMAT[:FILE]")]
     report: Vec<Request>,
     /// Count and time each exit by the processor's reason, by programs in the kernel; needs CAP_BPF,
@@ -257,6 +258,8 @@ impl Args {
             rng: devices.rng.unwrap_or(false),
             vsock: devices.vsock,
             console,
+            console: output.console.unwrap_or_default(),
+            live: output.report.contains(&Request::Live),
             reports: Report::all(output.report).map_err(|error| Usage::flag("report", None, error))?,
             trace_exits: output.trace_exits.unwrap_or(false),
             timeout: output.timeout,

@@ -60,6 +60,8 @@ pub struct Config {
     pub virtio: Virtio,
     pub console: Console,
     pub reports: Vec<Report>,
+    /// Whether rates are shown while it runs.
+    pub live: bool,
     /// Whether exits are counted by the processor's reason.
     pub trace_exits: bool,
     pub timeout: Option<Duration>,

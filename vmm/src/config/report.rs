@@ -24,6 +24,8 @@ pub enum Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     None,
+    /// Rates each second, on stderr, while the machine runs.
+    Live,
     Write(Report),
 }
 
@@ -36,6 +38,8 @@ pub enum ReportError {
     NoPath,
     #[error("none goes nowhere: it takes no file and stands alone")]
     None,
+    #[error("live goes to stderr alone: it takes no file")]
+    Live,
     #[error("{0} is to be written twice")]
     Twice(String),
 }
@@ -50,18 +54,27 @@ impl FromStr for Request {
             Some((_, "")) => return Err(ReportError::NoPath),
             Some((format, file)) => (format, Some(PathBuf::from(file))),
         };
-        let words = [("text", Some(Format::Text)), ("json", Some(Format::Json)), ("none", None)];
-        match (word::choose(format, &words)?, file) {
-            (None, None) => Ok(Request::None),
-            (None, Some(_)) => Err(ReportError::None),
-            (Some(format), file) => Ok(Request::Write(Report { format, file })),
+        let write = |format| Request::Write(Report { format, file: None });
+        let words = [
+            ("text", write(Format::Text)),
+            ("json", write(Format::Json)),
+            ("live", Request::Live),
+            ("none", Request::None),
+        ];
+        let words = words.each_ref().map(|(word, request)| (*word, request));
+        match (word::choose(format, &words)?.clone(), file) {
+            (request, None) => Ok(request),
+            (Request::Write(report), file) => Ok(Request::Write(Report { file, ..report })),
+            (Request::None, Some(_)) => Err(ReportError::None),
+            (Request::Live, Some(_)) => Err(ReportError::Live),
         }
     }
 }
 
 impl Report {
     /// What to write; without a request, text on stderr.
-    pub fn all(requests: Vec<Request>) -> Result<Vec<Report>, ReportError> {
+    pub fn all(mut requests: Vec<Request>) -> Result<Vec<Report>, ReportError> {
+        requests.retain(|request| *request != Request::Live);
         if requests.is_empty() {
             return Ok(vec![Report { format: Format::Text, file: None }]);
         }
@@ -98,6 +111,8 @@ mod tests {
         let text = Report { format: Format::Text, file: None };
         assert_eq!(all(&[]), Ok(vec![text.clone()]));
         assert_eq!(all(&["none"]), Ok(vec![]));
+        assert_eq!(all(&["live"]), Ok(vec![text.clone()]), "what is live ends with the usual report");
+        assert_eq!(all(&["live", "none"]), Ok(vec![]));
         let json = Report { format: Format::Json, file: Some("a:b".into()) };
         assert_eq!(all(&["text", "json:a:b"]), Ok(vec![text, json]));
     }
@@ -106,8 +121,9 @@ mod tests {
     fn what_cannot_be_written() {
         assert_eq!(all(&["json:"]), Err(ReportError::NoPath));
         assert_eq!(all(&["none:x"]), Err(ReportError::None));
+        assert_eq!(all(&["live:x"]), Err(ReportError::Live));
         assert_eq!(all(&["none", "text"]), Err(ReportError::None));
         assert_eq!(all(&["json:x", "text:x"]), Err(ReportError::Twice("x".into())));
-        assert_eq!(all(&["yaml"]).unwrap_err().to_string(), "not one of text, json, none");
+        assert_eq!(all(&["yaml"]).unwrap_err().to_string(), "not one of text, json, live, none");
     }
 }

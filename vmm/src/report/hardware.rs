@@ -78,33 +78,39 @@ fn source(traced: &Traced, event: Event, vcpus: usize) -> TraceSource {
     TraceSource { event: event.name(), fired, counts }
 }
 
+/// Rows that have the same words.
+#[derive(Default)]
+struct Sum {
+    count: u64,
+    times: Box<Histogram>,
+    asleep_ns: u64,
+    halt: bool,
+}
+
 /// A row for each vCPU, reason and target, those that took most time first.
-fn rows(traced: &Traced, vcpus: usize, buses: &Buses) -> Vec<HardwareExit> {
-    let mut sums: BTreeMap<(u8, String, Option<String>), (u64, Box<Histogram>, u64, bool)> = BTreeMap::new();
+pub fn rows(traced: &Traced, vcpus: usize, buses: &Buses) -> Vec<HardwareExit> {
+    let mut sums: BTreeMap<(u8, String, Option<String>), Sum> = BTreeMap::new();
     for row in own(traced, vcpus).filter(|row| row.key.reason != Reason::None) {
         let Key { thread, reason, detail } = row.key;
         let key = (thread as u8, decode::reason(reason, detail), detail.map(|detail| target(detail, buses)));
-        let (count, times, asleep, halt) = sums.entry(key).or_default();
-        *count += row.count;
-        times.merge(&row.times);
-        *asleep += row.asleep_ns;
-        *halt |= decode::is_halt(reason);
+        let sum = sums.entry(key).or_default();
+        sum.count += row.count;
+        sum.times.merge(&row.times);
+        sum.asleep_ns += row.asleep_ns;
+        sum.halt |= decode::is_halt(reason);
     }
-    let whole: u64 = sums.values().map(|(_, times, ..)| times.total()).sum();
-    let row = |((vcpu, reason, target), (count, times, asleep, halt))| {
-        let times: Box<Histogram> = times;
-        HardwareExit {
-            vcpu,
-            reason,
-            target,
-            count,
-            ns_total: times.total(),
-            ns_p50: times.p50(),
-            ns_p99: times.p99(),
-            ns_max: times.max(),
-            share: (whole > 0).then(|| (times.total() as f64 / whole as f64 * 1e4).round() / 1e4),
-            idle_ns: (halt || asleep > 0).then_some(asleep),
-        }
+    let whole: u64 = sums.values().map(|sum| sum.times.total()).sum();
+    let row = |((vcpu, reason, target), sum): ((u8, String, Option<String>), Sum)| HardwareExit {
+        vcpu,
+        reason,
+        target,
+        count: sum.count,
+        ns_total: sum.times.total(),
+        ns_p50: sum.times.p50(),
+        ns_p99: sum.times.p99(),
+        ns_max: sum.times.max(),
+        share: (whole > 0).then(|| (sum.times.total() as f64 / whole as f64 * 1e4).round() / 1e4),
+        idle_ns: (sum.halt || sum.asleep_ns > 0).then_some(sum.asleep_ns),
     };
     let mut rows: Vec<HardwareExit> = sums.into_iter().map(row).collect();
     rows.sort_by_key(|row| std::cmp::Reverse((row.ns_total, row.count)));

@@ -46,7 +46,7 @@ pub fn rows(
 }
 
 /// Device and register; the bare address where nothing is.
-fn target(key: Key, buses: &Buses) -> Option<String> {
+pub fn target(key: Key, buses: &Buses) -> Option<String> {
     let (bus, space, write) = match key.kind {
         ExitKind::PioRead => (&buses.port, "port", false),
         ExitKind::PioWrite => (&buses.port, "port", true),

@@ -1,22 +1,24 @@
 //! A machine from its first instruction to its end: a thread for each vCPU, the main thread waiting.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::console::Console;
+use super::console;
+use super::ledger::Ledger;
 use super::phases::{Boundary, Phases};
 use super::signals::Signals;
 use super::supervise::{self, Supervisor};
 use super::threads;
 use super::vcpu::{self, Buses, Stop, Stopped};
-use crate::config::Config;
+use crate::config::{Config, Console};
 use crate::kvm::stats::{Snapshot, Statistics};
 use crate::kvm::vcpu::Vcpu;
+use crate::live::orders::Orders;
+use crate::live::watch::{Scene, Watch};
 use crate::status::{Fatal, Status, say};
 use crate::sys::clock::ticks;
 use crate::sys::kick::{Kickable, Kicker};
@@ -76,7 +78,7 @@ pub struct Finished {
 struct Shared {
     buses: Arc<Buses>,
     phases: Arc<Phases>,
-    told: AtomicBool,
+    orders: Arc<Orders>,
     ended: EventFd,
     /// The first to stop by itself.
     first: Mutex<Option<u8>>,
@@ -95,7 +97,7 @@ pub struct Parts<'a> {
     pub vcpus: Vec<Vcpu>,
     pub buses: Arc<Buses>,
     pub statistics: Option<Arc<Statistics>>,
-    pub console: Option<&'a mut Console>,
+    pub console: Option<&'a mut console::Console>,
     pub signals: &'a Signals,
     /// `None`: nobody asked.
     pub trace: Option<Result<trace::Prepared, trace::Error>>,
@@ -117,7 +119,7 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
     let shared = Arc::new(Shared {
         buses: parts.buses,
         phases: Arc::new(Phases::new(start, Box::new(move || read.as_ref()?.snapshot()))),
-        told: AtomicBool::new(false),
+        orders: Arc::new(Orders::new(parts.vcpus.len())),
         ended: EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?,
         first: Mutex::new(None),
         trace: prepared.clone().map(|prepared| Gate { prepared, open: RwLock::new(()) }),
@@ -151,12 +153,19 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
     }
     drop(gate);
     if failed.is_none() {
-        waited =
-            Supervisor { ended: &shared.ended, signals: parts.signals, console: parts.console, deadline }
-                .run();
+        let scene = Scene {
+            orders: shared.orders.clone(),
+            kickers: threads.iter().map(|(kicker, _)| *kicker).collect(),
+            statistics: statistics.clone(),
+            buses: shared.buses.clone(),
+            tracer: tracer.as_ref().and_then(|tracer| tracer.as_ref().ok()),
+        };
+        let watch = Watch::new(scene, config.live, config.console == Console::Stdio);
+        let (signals, console) = (parts.signals, parts.console);
+        waited = Supervisor { ended: &shared.ended, signals, console, deadline, watch: Some(watch) }.run();
     }
 
-    shared.told.store(true, Ordering::SeqCst);
+    shared.orders.stop();
     let vcpus: Vec<Finished> =
         threads.into_iter().filter_map(|(kicker, thread)| join(kicker, thread)).collect();
     let span = (vcpus.iter().map(|v| v.stopped.first_entry).min().unwrap_or(start), ticks());
@@ -214,10 +223,11 @@ fn start_thread(
                 (None, None)
             }
         };
-        let told = || {
+        let mut orders = shared.orders.reader(id.into());
+        let told = |ledger: &Ledger| {
             kickable.as_ref().is_none_or(|kickable| {
                 kickable.acknowledge();
-                shared.told.load(Ordering::SeqCst)
+                orders.obey(ledger)
             })
         };
         let stopped = vcpu::run(&mut vcpu, &shared.buses, &shared.phases, told);

@@ -10,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::console::Console;
 use super::console::escape::Command;
 use super::signals::{Signals, Wish};
+use crate::live::watch::Watch;
 use crate::sys;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ const ENDED: u64 = 0;
 const SIGNAL: u64 = 1;
 const INPUT: u64 = 2;
 const ROOM: u64 = 3;
+const KNOCK: u64 = 4;
 
 /// Why the machine is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Supervisor<'a> {
     pub signals: &'a Signals,
     pub console: Option<&'a mut Console>,
     pub deadline: Option<Instant>,
+    /// Whoever looks at the machine while it runs.
+    pub watch: Option<Watch<'a>>,
 }
 
 impl Supervisor<'_> {
@@ -53,6 +57,9 @@ impl Supervisor<'_> {
         if let Some(console) = &mut self.console {
             console.watch(&epoll, INPUT, ROOM)?;
         }
+        if let Some(fd) = self.watch.as_ref().and_then(Watch::fd) {
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, KNOCK))?;
+        }
         loop {
             let mut events = [EpollEvent::default(); 4];
             let count = match epoll.wait(self.patience(), &mut events) {
@@ -63,6 +70,7 @@ impl Supervisor<'_> {
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(End::Timeout);
             }
+            self.watch.iter_mut().for_each(Watch::tick);
             for event in &events[..count] {
                 if let Some(end) = self.answer(&epoll, event.data())? {
                     return Ok(end);
@@ -75,6 +83,7 @@ impl Supervisor<'_> {
         match (about, &mut self.console) {
             (ENDED, _) => return Ok(Some(End::Machine)),
             (SIGNAL, _) => return self.on_signals(epoll),
+            (KNOCK, _) => self.watch.iter_mut().for_each(Watch::on_knock),
             (INPUT, Some(console)) => {
                 let command = console.on_input(epoll, INPUT)?;
                 return Ok(command.filter(|&command| command == Command::End).map(|_| End::Escape));
@@ -107,9 +116,10 @@ impl Supervisor<'_> {
         console.on_room(epoll, INPUT)
     }
 
-    /// Milliseconds until the deadline, rounded up; -1 without one.
+    /// Milliseconds until something is due, rounded up; -1 without such.
     fn patience(&self) -> i32 {
-        let Some(deadline) = self.deadline else { return -1 };
+        let watch = self.watch.as_ref().and_then(Watch::deadline);
+        let Some(deadline) = self.deadline.into_iter().chain(watch).min() else { return -1 };
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
         i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
     }

@@ -55,12 +55,18 @@ enum Answer {
     Stop(Stop),
 }
 
-/// Runs `vcpu` until the guest ends the machine, fails, or `told` says that another did.
-pub fn run(vcpu: &mut Vcpu, buses: &Buses, phases: &Phases, told: impl Fn() -> bool) -> Stopped {
+/// Runs `vcpu` until the guest ends the machine, fails, or `told` says that another did; `told` may look
+/// at the ledger.
+pub fn run(
+    vcpu: &mut Vcpu,
+    buses: &Buses,
+    phases: &Phases,
+    mut told: impl FnMut(&Ledger) -> bool,
+) -> Stopped {
     let mut ledger = Ledger::new(phases.number());
     let first_entry = ticks();
     let stop = loop {
-        if told() {
+        if told(&ledger) {
             break Stop::Told;
         }
         let exit = match vcpu.enter() {

@@ -234,8 +234,8 @@ impl Program {
         (attr.log_level, attr.log_size, attr.log) = (1, LOG as u32, log.as_mut_ptr() as u64);
         let _ = bpf(PROGRAM_LOAD, &mut attr).map(owned);
         let words = String::from_utf8_lossy(&log);
-        let lines = words.trim_end_matches('\0').lines().filter(|line| !line.starts_with("processed "));
-        Err(Refused { error, verdict: lines.last().unwrap_or_default().to_owned() })
+        let mut lines = words.trim_end_matches('\0').lines().filter(|line| !line.starts_with("processed "));
+        Err(Refused { error, verdict: lines.next_back().unwrap_or_default().to_owned() })
     }
 
     /// Runs it once, in this thread, and answers what it returns.

@@ -105,6 +105,11 @@ impl Drop for Kickable {
 }
 
 impl Kicker {
+    /// The thread's number, for /proc.
+    pub fn thread(self) -> libc::pid_t {
+        self.thread
+    }
+
     /// Makes the thread leave the guest, or not enter it. A thread that has ended is none to kick.
     pub fn kick(self) {
         // SAFETY: sends a signal whose handler is installed: a `Kickable` made this. A thread of this

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod mapping;
 pub mod memory_slot;
 pub mod null;
+pub mod peer;
 pub mod port;
 pub mod ram;
 pub mod signal;

@@ -52,7 +52,7 @@ impl Format {
     }
 }
 
-/// `field:unsigned int exit_reason;	offset:8;	size:4;	signed:0;`
+/// `field:unsigned int exit_reason; offset:8; size:4; signed:0;`, with tabs between.
 fn field(line: &str) -> Option<(String, Field)> {
     let mut parts = line.trim().strip_prefix("field:")?.split(';').map(str::trim);
     let (_, name) = parts.next()?.rsplit_once(' ')?;

@@ -62,6 +62,7 @@ fn config() -> Config {
         vsock: None,
         console: Console::default(),
         reports: vec![],
+        live: false,
         trace_exits: false,
         timeout: Some(Duration::from_secs(9)),
         verbose: false,

@@ -58,7 +58,7 @@ impl Rig {
 
     fn run(&mut self, deadline: Option<Instant>) -> End {
         let Rig { ended, signals, console, .. } = self;
-        Supervisor { ended, signals, console: Some(console), deadline }.run().unwrap()
+        Supervisor { ended, signals, console: Some(console), deadline, watch: None }.run().unwrap()
     }
 }
 
