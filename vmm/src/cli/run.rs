@@ -225,6 +225,8 @@ impl Args {
         let stops = || tour::TOUR.iter().map(|stop| stop.workload.to_owned()).collect();
         let backing = Backing::new(memory.thp, memory.hugepages)
             .map_err(|error| Usage::flag("hugepages", None, error))?;
+        let (live, reports): (Vec<_>, Vec<_>) =
+            output.report.into_iter().partition(|request| *request == Request::Live);
         let size = memory.memory.unwrap_or(DEFAULT_MEMORY);
         let boot = Boot {
             kernel: guest.kernel,
@@ -259,8 +261,8 @@ impl Args {
             vsock: devices.vsock,
             console,
             console: output.console.unwrap_or_default(),
-            live: output.report.contains(&Request::Live),
-            reports: Report::all(output.report).map_err(|error| Usage::flag("report", None, error))?,
+            live: !live.is_empty(),
+            reports: Report::all(reports).map_err(|error| Usage::flag("report", None, error))?,
             trace_exits: output.trace_exits.unwrap_or(false),
             timeout: output.timeout,
             verbose: output.verbose.unwrap_or(false),

@@ -40,6 +40,8 @@ pub enum ReportError {
     None,
     #[error("live goes to stderr alone: it takes no file")]
     Live,
+    #[error("live is for a machine")]
+    NotLive,
     #[error("{0} is to be written twice")]
     Twice(String),
 }
@@ -73,8 +75,10 @@ impl FromStr for Request {
 
 impl Report {
     /// What to write; without a request, text on stderr.
-    pub fn all(mut requests: Vec<Request>) -> Result<Vec<Report>, ReportError> {
-        requests.retain(|request| *request != Request::Live);
+    pub fn all(requests: Vec<Request>) -> Result<Vec<Report>, ReportError> {
+        if requests.contains(&Request::Live) {
+            return Err(ReportError::NotLive);
+        }
         if requests.is_empty() {
             return Ok(vec![Report { format: Format::Text, file: None }]);
         }
@@ -111,8 +115,7 @@ mod tests {
         let text = Report { format: Format::Text, file: None };
         assert_eq!(all(&[]), Ok(vec![text.clone()]));
         assert_eq!(all(&["none"]), Ok(vec![]));
-        assert_eq!(all(&["live"]), Ok(vec![text.clone()]), "what is live ends with the usual report");
-        assert_eq!(all(&["live", "none"]), Ok(vec![]));
+        assert_eq!(all(&["live"]), Err(ReportError::NotLive), "a machine has taken it out");
         let json = Report { format: Format::Json, file: Some("a:b".into()) };
         assert_eq!(all(&["text", "json:a:b"]), Ok(vec![text, json]));
     }
