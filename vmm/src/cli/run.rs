@@ -260,7 +260,6 @@ impl Args {
             rng: devices.rng.unwrap_or(false),
             vsock: devices.vsock,
             console,
-            console: output.console.unwrap_or_default(),
             live: !live.is_empty(),
             reports: Report::all(reports).map_err(|error| Usage::flag("report", None, error))?,
             trace_exits: output.trace_exits.unwrap_or(false),

@@ -14,7 +14,7 @@ const fn to(device: &'static str, words: &'static str, advice: &'static str) -> 
 
 #[rustfmt::skip]
 const TABLE: &[Advice] = &[
-    to("serial.", "", "the kernel's console is the serial port: --cmdline quiet, or --console none"),
+    to("serial.", "", "the kernel's console is the serial port: --cmdline quiet, or --console virtio"),
     to("exit-port", "", "what the guest tells vmm: marks and results"),
     to("pci-config", "", "PCI configuration, at start: only writes of it are exits"),
     to("pci-conf1", "", "a kernel that looks for PCI by ports, at start"),

@@ -14,7 +14,8 @@ use super::signals::Signals;
 use super::supervise::{self, Supervisor};
 use super::threads;
 use super::vcpu::{self, Buses, Stop, Stopped};
-use crate::config::{Config, Console};
+use crate::config::Config;
+use crate::config::console::Place;
 use crate::kvm::stats::{Snapshot, Statistics};
 use crate::kvm::vcpu::Vcpu;
 use crate::live::orders::Orders;
@@ -160,7 +161,7 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
             buses: shared.buses.clone(),
             tracer: tracer.as_ref().and_then(|tracer| tracer.as_ref().ok()),
         };
-        let watch = Watch::new(scene, config.live, config.console == Console::Stdio);
+        let watch = Watch::new(scene, config.live, config.console.place == Place::Stdio);
         let (signals, console) = (parts.signals, parts.console);
         waited = Supervisor { ended: &shared.ended, signals, console, deadline, watch: Some(watch) }.run();
     }
