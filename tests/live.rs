@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use harness::host::any_guest;
-use harness::machine::vmm;
+use harness::machine::{binary, vmm};
 use harness::terminal::Terminal;
 use harness::tiny::{Tiny, outs, spin};
 
@@ -16,7 +16,7 @@ fn busy() -> Tiny {
 }
 
 fn top(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vmm")).arg("top").args(arguments).output().expect("run vmm top")
+    Command::new(binary()).arg("top").args(arguments).output().expect("run vmm top")
 }
 
 /// Waits for what `vmm top` shows of a machine that may not have begun to listen.
@@ -46,7 +46,7 @@ fn somebody_looks_from_another_terminal() {
     let rate = row.and_then(|row| row.split_whitespace().next()).map(|rate| rate.replace(',', ""));
     assert!(rate.and_then(|rate| rate.parse::<u64>().ok()).is_some_and(|rate| rate > 0), "{text}");
     // By its socket's name, until it ends.
-    let until_end = Command::new(env!("CARGO_BIN_EXE_vmm"))
+    let until_end = Command::new(binary())
         .args(["top", &format!("@vmm/{pid}")])
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -82,7 +82,7 @@ fn one_terminal_for_console_and_rates() {
     let Some(_) = any_guest() else { return };
     let guest = busy();
     let terminal = Terminal::open();
-    let mut command = Terminal::session(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Terminal::session(binary());
     command.args(guest.args()).args(["--memory", "32M", "--report", "live"]);
     let mut child = terminal.start(command);
     terminal.until_shows("the console has this terminal; from another: vmm top ");
@@ -91,7 +91,7 @@ fn one_terminal_for_console_and_rates() {
     assert_eq!(terminal.status(&mut child), Some(0));
     // Without a console the rates have it.
     let terminal = Terminal::open();
-    let mut command = Terminal::session(env!("CARGO_BIN_EXE_vmm"));
+    let mut command = Terminal::session(binary());
     command.args(guest.args()).args([
         "--memory",
         "32M",

@@ -18,6 +18,8 @@ impl Tap {
         let name = format!("v{}{what}", std::process::id());
         let made = Command::new("ip").args(["tuntap", "add", &name, "mode", "tap"]).args(more).output();
         if made.is_ok_and(|made| made.status.success()) {
+            // One that is down is worth a line of its own.
+            _ = Command::new("ip").args(["link", "set", &name, "up"]).output();
             return Some(Tap(name));
         }
         skip("this user can't make a tap (`ip tuntap add`)");
