@@ -121,7 +121,7 @@ fn a_value_that_cannot_be_says_why() {
         ("--boot uefi", "--boot uefi: not one of auto, linux, pvh"),
         ("--console file=", "--console file=: names no file"),
         ("--console tty", "--console tty: not one of stdio, file=PATH, none"),
-        ("--report xml", "--report xml: not one of text, json, none"),
+        ("--report xml", "--report xml: not one of text, json, live, none"),
         ("--report json:", "names no file"),
         ("--report none --report json", "none goes nowhere"),
         ("--report json:a --report text:a", "--report: a is to be written twice"),

@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::request::{Limits, Request, SECTOR, SERIAL};
 use super::trouble::Trouble;
@@ -64,6 +66,33 @@ pub struct Image {
     serial: [u8; SERIAL],
 }
 
+/// How long a lock may outlive its process: the kernel closes what a killed one's io_uring had registered
+/// only some time after it.
+const LINGERS: Duration = Duration::from_secs(1);
+
+fn lock(file: &File, options: &Options) -> Result<(), ImageError> {
+    let path = || options.path.clone();
+    let began = Instant::now();
+    loop {
+        match file::lock(file, !options.read_only) {
+            Ok(()) => return Ok(()),
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+                return Err(ImageError::Lock { path: path(), source: error });
+            }
+            Err(_) if began.elapsed() > LINGERS => return Err(ImageError::Locked(path())),
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+impl Drop for Image {
+    /// At once, and not when the last io_uring that knows the file is gone.
+    fn drop(&mut self) {
+        // What was never locked needs no unlocking, and there is nobody to tell.
+        let _ = file::unlock(&self.file);
+    }
+}
+
 impl Image {
     /// Opens and locks.
     pub fn open(options: &Options) -> Result<Image, ImageError> {
@@ -82,10 +111,7 @@ impl Image {
         } else {
             (meta.len(), SECTOR as u32)
         };
-        file::lock(&file, !options.read_only).map_err(|source| match source.raw_os_error() {
-            Some(libc::EAGAIN | libc::EACCES) => ImageError::Locked(path()),
-            _ => ImageError::Lock { path: path(), source },
-        })?;
+        lock(&file, options)?;
 
         let direct = if options.direct { Some(file::direct_alignment(&file)) } else { None };
         let block = direct.map_or(sector, |direct| direct.offset.max(sector));

@@ -90,9 +90,18 @@ pub fn deallocate(fd: BorrowedFd<'_>, punch: bool, offset: u64, len: u64) -> io:
 /// Locks the whole file for this open description, at once or not at all: shared for readers,
 /// exclusive for a writer (fcntl(2), F_OFD_SETLK).
 pub fn lock(fd: &impl AsFd, exclusive: bool) -> io::Result<()> {
+    set_lock(fd, if exclusive { libc::F_WRLCK } else { libc::F_RDLCK })
+}
+
+/// Lets go of what [`lock`] took.
+pub fn unlock(fd: &impl AsFd) -> io::Result<()> {
+    set_lock(fd, libc::F_UNLCK)
+}
+
+fn set_lock(fd: &impl AsFd, kind: i32) -> io::Result<()> {
     // SAFETY: plain data, for which zero is valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK } as i16;
+    lock.l_type = kind as i16;
     lock.l_whence = libc::SEEK_SET as i16;
     // SAFETY: F_OFD_SETLK reads one flock.
     result(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &lock) } as isize).map(drop)
