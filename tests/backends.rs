@@ -57,7 +57,8 @@ impl Daemon {
     /// `None`, after saying so, where it isn't installed.
     fn start(image: &Path, socket: &Path) -> Option<Daemon> {
         let _ = fs::remove_file(socket);
-        let daemon = Command::new("qemu-storage-daemon")
+        let mut command = Command::new("qemu-storage-daemon");
+        command
             .arg("--blockdev")
             .arg(format!("driver=file,node-name=image,filename={}", image.display()))
             .arg("--export")
@@ -65,16 +66,20 @@ impl Daemon {
                 "type=vhost-user-blk,id=disk,node-name=image,writable=on,num-queues=2,addr.type=unix,addr.path={}",
                 socket.display()
             ))
-            .stdin(Stdio::null())
-            .spawn();
-        let Ok(child) = daemon else {
+            .stdin(Stdio::null());
+        let Ok(child) = command.spawn() else {
             skip("no qemu-storage-daemon: apt-get install qemu-system-common");
             return None;
         };
         let mut daemon = Daemon { image: image.into(), socket: socket.into(), child };
+        let began = std::time::Instant::now();
         while !socket.exists() {
-            assert!(daemon.child.try_wait().expect("wait for it").is_none(), "qemu-storage-daemon has ended");
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            if daemon.child.try_wait().expect("wait for it").is_some() {
+                // The last user's io_uring may hold the image's lock for a moment after its end.
+                assert!(began.elapsed() < std::time::Duration::from_secs(2), "qemu-storage-daemon has ended");
+                daemon.child = command.spawn().expect("start it again");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
         Some(daemon)
     }
