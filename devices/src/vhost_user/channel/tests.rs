@@ -28,7 +28,8 @@ fn a_message_and_its_descriptors() {
 
 #[test]
 fn a_message_in_pieces_is_one_message() {
-    let (channel, mut peer) = pair();
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let channel = Channel::new(ours, Duration::from_secs(60)).unwrap();
     let writer = thread::spawn(move || {
         let bytes =
             [&Header { code: 2, reply: false, need_reply: false, size: 8 }.encode()[..], &[7; 8]].concat();
