@@ -1,5 +1,5 @@
 //! Builds the built-in guest kernel, for its own target and into its own directory, so that the
-//! binary carries it: `boot::builtin::KERNEL`. Lists the experiments that it carries, too.
+//! binary carries it: `boot::builtin::KERNEL`. Lists the experiments and topologies that it carries, too.
 
 use std::env;
 use std::error::Error;
@@ -12,7 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for watched in ["guest-kernel", ".cargo/config.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
-    experiments(&root.join("resources/experiments"), &Path::new(&out).join("experiments.rs"))?;
+    for kind in ["experiments", "topologies"] {
+        list(&root.join("resources").join(kind), &Path::new(&out).join(format!("{kind}.rs")))?;
+    }
     let target = Path::new(&out).join("guest-kernel");
     // Its flags come from .cargo/config.toml and its profile from Cargo.toml; those meant for this build
     // must not get there. All that it needs has been fetched with the rest of the workspace.
@@ -48,8 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Lists the catalogue of experiments, so that a new one is a file and nothing else: `repro::catalogue`.
-fn experiments(folder: &Path, list: &Path) -> Result<(), Box<dyn Error>> {
+/// Lists a catalogue, so that a new entry is a file and nothing else: `repro::catalogue`, `topology::file`.
+fn list(folder: &Path, list: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={}", folder.display());
     let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     let mut files: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();

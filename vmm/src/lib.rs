@@ -25,5 +25,6 @@ pub mod run;
 pub mod status;
 pub mod switch;
 pub mod sys;
+pub mod topology;
 pub mod trace;
 pub mod workload;

@@ -58,6 +58,24 @@ impl Status {
             Status::Signal(number) => 128 | number,
         }
     }
+
+    /// The status that another process of this program ended with.
+    pub fn of_code(code: u8) -> Status {
+        match code {
+            64 => Status::Usage,
+            65 => Status::Image,
+            66 => Status::Device,
+            69 => Status::NoKvm,
+            73 => Status::Resource,
+            77 => Status::Permission,
+            80 => Status::Panic,
+            81 => Status::TripleFault,
+            82 => Status::Kvm,
+            83 => Status::Timeout,
+            128.. => Status::Signal(code & 127),
+            guest => Status::Guest(guest),
+        }
+    }
 }
 
 impl From<Status> for ExitCode {
@@ -118,5 +136,8 @@ mod tests {
         assert_eq!(Status::Guest(63).code(), 63);
         assert_eq!(Status::Guest(80).code(), 16);
         assert_eq!(Status::Signal(15).code(), 143);
+        for code in [0, 63, 64, 65, 66, 69, 73, 77, 80, 81, 82, 83, 143] {
+            assert_eq!(Status::of_code(code).code(), code);
+        }
     }
 }

@@ -26,14 +26,21 @@ pub enum FileError {
     Read { path: PathBuf, error: std::io::Error },
     #[error("config {}: larger than {MAX_LEN} bytes", path.display())]
     TooLong { path: PathBuf },
-    #[error("config {}: line {line}: {what}", path.display())]
-    Toml { path: PathBuf, line: usize, what: String },
-    #[error("config {}: {key}: no such key; {hint}", path.display())]
-    UnknownKey { path: PathBuf, key: String, hint: String },
-    #[error("config {}: {key}: a string, number, boolean, or a list of such is needed", path.display())]
-    Shape { path: PathBuf, key: String },
+    #[error("config {}: {what}", path.display())]
+    Toml { path: PathBuf, what: String },
+    #[error("config {}: {key}", path.display())]
+    Key { path: PathBuf, key: KeyTrouble },
     #[error("config {}: {usage}", path.display())]
     Value { path: PathBuf, usage: Usage },
+}
+
+/// What is wrong with a key that stands for a flag.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyTrouble {
+    #[error("{key}: no such key; {hint}")]
+    Unknown { key: String, hint: String },
+    #[error("{key}: a string, number, boolean, or a list of such is needed")]
+    Shape { key: String },
 }
 
 impl Fatal for FileError {
@@ -54,26 +61,30 @@ pub fn read(path: &Path, command: &Command, matches: &ArgMatches) -> Result<File
     let table = table(path)?;
     let mut file = File { path: path.to_owned(), keys: Vec::new(), args: Vec::new() };
     for (key, value) in &table {
-        let Some(arg) = keys(command).find(|arg| arg.get_long() == Some(key)) else {
-            let known: Vec<&str> = keys(command).filter_map(Arg::get_long).collect();
-            let hint = match nearest(key, known.iter().copied()) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("valid are {}", known.join(", ")),
-            };
-            return Err(FileError::UnknownKey { path: path.to_owned(), key: key.clone(), hint });
-        };
-        if run::given(matches, key) {
-            continue;
+        let flags = flags(key, value, command).map_err(|key| FileError::Key { path: path.to_owned(), key })?;
+        if !run::given(matches, key) {
+            file.args.extend(flags.into_iter().map(Into::into));
+            file.keys.push(format!("--{key}"));
         }
-        let shape = || FileError::Shape { path: path.to_owned(), key: key.clone() };
-        let mut texts = texts(value).ok_or_else(shape)?;
-        if !matches!(arg.get_action(), ArgAction::Append) {
-            texts = vec![texts.join(",")];
-        }
-        file.args.extend(texts.iter().map(|text| format!("--{key}={text}").into()));
-        file.keys.push(format!("--{key}"));
     }
     Ok(file)
+}
+
+/// The flags that a key of `command` stands for: one, or, of a list, one for each where it may be repeated.
+pub fn flags(key: &str, value: &Value, command: &Command) -> Result<Vec<String>, KeyTrouble> {
+    let Some(arg) = keys(command).find(|arg| arg.get_long() == Some(key)) else {
+        let known: Vec<&str> = keys(command).filter_map(Arg::get_long).collect();
+        let hint = match nearest(key, known.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("valid are {}", known.join(", ")),
+        };
+        return Err(KeyTrouble::Unknown { key: key.to_owned(), hint });
+    };
+    let mut texts = texts(value).ok_or_else(|| KeyTrouble::Shape { key: key.to_owned() })?;
+    if !matches!(arg.get_action(), ArgAction::Append) {
+        texts = vec![texts.join(",")];
+    }
+    Ok(texts.iter().map(|text| format!("--{key}={text}")).collect())
 }
 
 impl File {
@@ -99,10 +110,9 @@ fn table(path: &Path) -> Result<Table, FileError> {
     if text.len() as u64 > MAX_LEN {
         return Err(FileError::TooLong { path: path.to_owned() });
     }
-    text.parse::<Table>().map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = 1 + before.matches('\n').count();
-        FileError::Toml { path: path.to_owned(), line, what: error.message().to_owned() }
+    text.parse::<Table>().map_err(|error| FileError::Toml {
+        path: path.to_owned(),
+        what: input::toml_trouble(&text, &error),
     })
 }
 

@@ -7,6 +7,7 @@
 //! - [`workload`]  `vmm workload NAME`
 //! - [`doctor`]    `vmm doctor`
 //! - [`switch`]    `vmm switch`
+//! - [`topology`]  `vmm topology NAME`
 //! - [`top`]       `vmm top PID`
 //! - [`file`]      `--config`: the same keys as TOML
 //! - [`help`]      the help, with each knob's evidence
@@ -20,6 +21,7 @@ mod repro;
 mod run;
 mod switch;
 mod top;
+mod topology;
 mod usage;
 mod workload;
 
@@ -59,6 +61,8 @@ pub enum Command {
     Doctor(bool),
     /// Switch frames between machines.
     Switch(crate::switch::Plan),
+    /// Run several machines together.
+    Topology(Box<crate::topology::Plan>),
     /// Look at a machine that runs, so many times.
     Top(Machine, Option<u32>),
     /// Print this on stdout: help or version.
@@ -83,6 +87,7 @@ enum Sub {
     Workload(workload::Args),
     Doctor(doctor::Args),
     Switch(switch::Args),
+    Topology(topology::Args),
     Top(top::Args),
 }
 
@@ -102,6 +107,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode 
             Ok(status)
         }
         Command::Switch(plan) => crate::switch::run(&plan),
+        Command::Topology(plan) => crate::topology::run(&plan),
         Command::Top(machine, count) => Ok(live::top::run(&machine, count).map(|()| Status::Guest(0))?),
         Command::Print(text) => {
             print(&text);
@@ -157,6 +163,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
             run::none_given(&matches)?;
             let (machine, count) = args.resolve()?;
             Ok(Command::Top(machine, count))
+        }
+        Some(Sub::Topology(args)) => {
+            run::none_given(&matches)?;
+            Ok(match args.resolve()? {
+                Some(plan) => Command::Topology(Box::new(plan)),
+                None => Command::Print(crate::topology::list()?),
+            })
         }
         Some(Sub::Workload(args)) => {
             run::none_given(&matches)?;

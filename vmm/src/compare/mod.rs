@@ -11,7 +11,7 @@
 pub mod analysis;
 pub mod bundle;
 mod csv;
-mod ledger;
+pub mod ledger;
 mod limiter;
 pub mod metric;
 pub mod picture;

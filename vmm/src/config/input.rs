@@ -55,6 +55,12 @@ pub fn open(what: &'static str, path: &Path) -> Result<File, InputError> {
     Ok(file)
 }
 
+/// What is wrong with a text as TOML, in one line.
+pub fn toml_trouble(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", 1 + before.matches('\n').count(), error.message().replace('\n', ", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use super::root::Root;
 const AREA: &str = "devices";
 
 /// `CAP_NET_ADMIN` (linux/capability.h).
-const NET_ADMIN: u32 = 12;
+pub const NET_ADMIN: u32 = 12;
 
 pub fn findings(root: &Root) -> Vec<Finding> {
     let mut findings = vec![

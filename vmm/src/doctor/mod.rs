@@ -7,11 +7,11 @@
 
 mod counting;
 mod cpus;
-mod devices;
+pub mod devices;
 mod kvm;
 mod memory;
 mod model;
-mod root;
+pub mod root;
 mod text;
 
 use kvm_ioctls::Kvm;

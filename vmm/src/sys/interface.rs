@@ -35,7 +35,7 @@ pub fn bring_up(name: &str, address: Ipv4Addr) -> io::Result<()> {
 }
 
 /// A name that is too long names no interface.
-fn named(name: &str) -> libc::ifreq {
+pub(super) fn named(name: &str) -> libc::ifreq {
     // SAFETY: integers and arrays of them: all zero is a value.
     let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
     let room = interface.ifr_name.len() - 1;

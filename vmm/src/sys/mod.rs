@@ -6,6 +6,8 @@ pub mod affinity;
 pub mod aio;
 pub mod alarm;
 pub mod bpf;
+pub mod bridge;
+pub mod child;
 pub mod clock;
 pub mod futex;
 pub mod guest_bytes;
