@@ -190,11 +190,12 @@ impl Card {
         receiver.read(arrival, 0, &mut head);
         match frame::kind(&head) {
             Kind::Udp(port) => {
-                if let Some(slot) = self.slot(port)
-                    && slot.channel.lock().push(arrival)
-                {
-                    MACHINE.scheduler.announce(slot.cpu.load(Ordering::Relaxed));
-                    return;
+                if let Some(slot) = self.slot(port) {
+                    if slot.channel.lock().push(arrival) {
+                        MACHINE.scheduler.announce(slot.cpu.load(Ordering::Relaxed));
+                        return;
+                    }
+                    MACHINE.scheduler.count_missed();
                 }
             }
             Kind::Arp if usize::from(arrival.len) >= HEADER + frame::ARP => {

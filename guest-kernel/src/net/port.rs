@@ -19,6 +19,8 @@ const QUESTIONS: u32 = 3;
 /// another CPU.
 const ROOM_NS: u64 = 2_000_000_000;
 const LOOK_NS: u64 = 1_000_000;
+/// Limited broadcast (RFC 919): nobody has to answer for it.
+const EVERYBODY: Ip = [255; 4];
 
 /// An open port.
 pub struct Port {
@@ -59,6 +61,9 @@ impl Port {
 
     /// The hardware address behind `ip`: known, or asked for.
     fn resolve(&self, ip: Ip) -> Option<Mac> {
+        if ip == EVERYBODY {
+            return Some([0xff; 6]);
+        }
         let (last, mac) = *self.last.lock();
         if last == ip {
             return Some(mac);

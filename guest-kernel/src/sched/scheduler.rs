@@ -53,6 +53,8 @@ struct Cpu {
     switches: AtomicU64,
     kicks: AtomicU64,
     kicks_avoided: AtomicU64,
+    /// Datagrams that found their port's channel full.
+    missed: AtomicU64,
     /// Threads that have got something to do, those that napped included.
     work: AtomicU64,
     /// The first deadline of those that nap, as far as they have looked since the last halt; inverted,
@@ -75,6 +77,7 @@ impl Cpu {
             switches: AtomicU64::new(0),
             kicks: AtomicU64::new(0),
             kicks_avoided: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
             work: AtomicU64::new(0),
             earliest: AtomicU64::new(0),
         }
@@ -92,8 +95,8 @@ const COUNTERS: [(&str, Counter); 5] = [
     ("ipis_avoided", |cpu| &cpu.ipis_avoided),
     ("switches", |cpu| &cpu.switches),
 ];
-const DEVICE_COUNTERS: [(&str, Counter); 2] =
-    [("kicks", |cpu| &cpu.kicks), ("kicks_avoided", |cpu| &cpu.kicks_avoided)];
+const DEVICE_COUNTERS: [(&str, Counter); 3] =
+    [("kicks", |cpu| &cpu.kicks), ("kicks_avoided", |cpu| &cpu.kicks_avoided), ("missed", |cpu| &cpu.missed)];
 
 impl Scheduler {
     pub const fn new() -> Scheduler {
@@ -327,6 +330,11 @@ impl Scheduler {
         let cpu = self.cpu();
         cpu.kicks.fetch_add(kick.into(), Ordering::Relaxed);
         cpu.kicks_avoided.fetch_add(u64::from(offered) - u64::from(kick), Ordering::Relaxed);
+    }
+
+    /// Counts a datagram for which its port has no room.
+    pub fn count_missed(&self) {
+        self.cpu().missed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn make_ready(&self, thread: u32) {

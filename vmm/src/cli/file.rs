@@ -61,7 +61,8 @@ pub fn read(path: &Path, command: &Command, matches: &ArgMatches) -> Result<File
     let table = table(path)?;
     let mut file = File { path: path.to_owned(), keys: Vec::new(), args: Vec::new() };
     for (key, value) in &table {
-        let flags = flags(key, value, command).map_err(|key| FileError::Key { path: path.to_owned(), key })?;
+        let flags =
+            flags(key, value, command).map_err(|key| FileError::Key { path: path.to_owned(), key })?;
         if !run::given(matches, key) {
             file.args.extend(flags.into_iter().map(Into::into));
             file.keys.push(format!("--{key}"));
@@ -110,10 +111,8 @@ fn table(path: &Path) -> Result<Table, FileError> {
     if text.len() as u64 > MAX_LEN {
         return Err(FileError::TooLong { path: path.to_owned() });
     }
-    text.parse::<Table>().map_err(|error| FileError::Toml {
-        path: path.to_owned(),
-        what: input::toml_trouble(&text, &error),
-    })
+    text.parse::<Table>()
+        .map_err(|error| FileError::Toml { path: path.to_owned(), what: input::toml_trouble(&text, &error) })
 }
 
 /// The flags that are keys too.

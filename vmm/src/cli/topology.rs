@@ -111,7 +111,8 @@ pub fn plan(scene: Scene, reports: Vec<Report>, timeout: Option<Duration>) -> Re
         machines.push(flags);
     }
     let who = format!("path {}", scene.path.name);
-    let switch = flags_of(&who, &scene.path.switch, &super::switch::Args::augment_args(Command::new("switch")))?;
+    let switch =
+        flags_of(&who, &scene.path.switch, &super::switch::Args::augment_args(Command::new("switch")))?;
     if scene.path.by == written::By::Switch {
         check(&who, &["switch", "--port=a", "--port=b"], &switch)?;
     }

@@ -25,6 +25,9 @@ pub struct Bundle {
     pub hosts: Vec<HostKind>,
     /// The first is what the others are compared with.
     pub settings: Vec<Setting>,
+    /// Settings that this host cannot run, and why.
+    #[serde(default)]
+    pub skipped: Vec<Skipped>,
     pub metrics: Vec<Metric>,
     /// Every run, in the order in which they were made.
     pub runs: Vec<Run>,
@@ -52,6 +55,13 @@ pub struct Setting {
     pub args: Vec<String>,
     /// A workload on the host itself, without a machine.
     pub native: bool,
+}
+
+/// A setting that was asked for and cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    pub name: String,
+    pub why: String,
 }
 
 /// A number that each run may have.
@@ -179,6 +189,7 @@ impl Bundle {
             vmm: env!("CARGO_PKG_VERSION").into(),
             hosts: vec![host],
             settings,
+            skipped: Vec::new(),
             metrics: Vec::new(),
             runs: Vec::new(),
             interrupted: false,
@@ -217,6 +228,7 @@ impl Bundle {
             setting: settings[run.setting],
             ..run
         }));
+        place(&mut self.skipped, other.skipped);
         self.interrupted |= other.interrupted;
     }
 

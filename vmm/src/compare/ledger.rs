@@ -67,6 +67,60 @@ pub fn rows(report: &Value) -> Vec<Row> {
     sums.into_iter().map(|((kind, name), (count, ns))| Row { kind, name, count, ns }).collect()
 }
 
+/// Rows of a topology's report, `vmm.topology/1`: each machine's under its name, the sum of their exits,
+/// and what carries their frames.
+pub fn rows_of_topology(report: &Value) -> Vec<Row> {
+    let mut all: Vec<Row> = Vec::new();
+    let mut add = |kind: Kind, name: String, count: i64, ns: Option<u64>| match all
+        .iter_mut()
+        .find(|row| row.kind == kind && row.name == name)
+    {
+        Some(row) => row.count = row.count.saturating_add(count),
+        None => all.push(Row { kind, name, count, ns }),
+    };
+    for machine in list(&report["machines"]) {
+        for Row { kind, name, count, ns } in rows(&machine["report"]) {
+            match kind {
+                Kind::Total => add(kind, name, count, ns),
+                _ => add(kind, format!("{} {name}", text(&machine["name"])), count, ns),
+            }
+        }
+    }
+    for row in
+        list(&report["ledger"]).iter().filter(|row| ["switch", "kernel"].contains(&&*text(&row["who"])))
+    {
+        for (name, count) in entries(row).filter(|(name, _)| *name != "bytes") {
+            if let Some(count) = count.as_i64() {
+                add(Kind::Device, format!("{} {name}", text(&row["who"])), count, None);
+            }
+        }
+    }
+    for worker in list(&report["switch"]["workers"]) {
+        for name in ["sleeps", "busy_us"] {
+            if let Some(count) = worker[name].as_i64() {
+                add(Kind::Device, format!("switch {}", name.replace('_', " ")), count, None);
+            }
+        }
+    }
+    all
+}
+
+/// All machines' vCPUs in a row.
+pub fn load_of_topology(report: &Value) -> Option<Load> {
+    let loads: Vec<Load> =
+        list(&report["machines"]).iter().filter_map(|machine| load(&machine["report"])).collect();
+    let count = loads.len() as f64;
+    let mean = |of: &dyn Fn(&Load) -> Option<f64>| -> Option<f64> {
+        loads.iter().map(of).sum::<Option<f64>>().map(|sum| sum / count)
+    };
+    (!loads.is_empty()).then(|| Load {
+        vcpus: loads.iter().flat_map(|load| load.vcpus.clone()).collect(),
+        vmm: loads.iter().map(|load| load.vmm).fold(0.0, f64::max),
+        asleep: mean(&|load| load.asleep),
+        waited: mean(&|load| load.waited),
+    })
+}
+
 /// Numbers of a record that are counts of a mechanism; the others are its settings, or times.
 pub fn counts(name: &str) -> bool {
     !name.ends_with("_ns") && !matches!(name, "bytes" | "rounds" | "threads")
@@ -164,6 +218,29 @@ mod tests {
         assert_eq!((row(Kind::Halt, "wakeups"), row(Kind::Halt, "wait ns")), (Some((99, None)), None));
         assert_eq!(row(Kind::Device, "net0 kicks"), Some((7, None)));
         assert_eq!((row(Kind::Guest, "ipis"), row(Kind::Guest, "bytes")), (Some((50, None)), None));
+    }
+
+    #[test]
+    fn a_topology_has_all_of_its_machines_and_what_is_between() {
+        let whole = json!({
+            "machines": [{"name": "left", "report": report()}, {"name": "right", "report": report()}],
+            "ledger": [{"who": "left", "kicks": 7}, {"who": "switch", "kicks": 2, "packets": 9, "bytes": 1},
+                {"who": "switch", "kicks": 3, "dropped": 4}],
+            "switch": {"workers": [{"sleeps": 5, "busy_us": 6}]},
+        });
+        let rows = rows_of_topology(&whole);
+        let row = |kind, name: &str| {
+            rows.iter().find(|row| row.kind == kind && row.name == name).map(|row| row.count)
+        };
+        assert_eq!(row(Kind::Total, "exits"), Some(210));
+        assert_eq!((row(Kind::Exit, "left halt"), row(Kind::Exit, "right halt")), (Some(100), Some(100)));
+        assert_eq!(
+            (row(Kind::Device, "switch kicks"), row(Kind::Device, "switch dropped")),
+            (Some(5), Some(4))
+        );
+        assert_eq!((row(Kind::Device, "switch sleeps"), row(Kind::Device, "switch bytes")), (Some(5), None));
+        let load = load_of_topology(&whole).unwrap();
+        assert_eq!((load.vcpus.len(), load.asleep), (4, Some(0.5)));
     }
 
     #[test]

@@ -92,6 +92,30 @@ impl Measured {
         measured
     }
 
+    /// From a topology's report: first what it measures, then each machine's own.
+    pub fn of_topology(report: &Value) -> Measured {
+        let mut measured = Measured::default();
+        let whole = &report["measured"];
+        if let Some(ns) = whole["ns_per_op"].as_f64() {
+            let workload = whole["workload"].as_str().unwrap_or_default();
+            let name = format!("{} through", workload.split(',').next().unwrap_or(workload));
+            measured.put(Metric { name, unit: Unit::NsPerOp, better: Better::Lower }, ns);
+        }
+        measured.ops = whole["ops"].as_u64().unwrap_or(0);
+        for machine in report["machines"].as_array().into_iter().flatten() {
+            let name = machine["name"].as_str().unwrap_or_default();
+            let own = Measured::of_report(&machine["report"]);
+            measured.failed = measured.failed.or_else(|| Some(format!("{name}: {}", own.failed?)));
+            if whole.is_null() {
+                measured.ops = measured.ops.saturating_add(own.ops);
+            }
+            for (metric, value) in own.metrics {
+                measured.put(Metric { name: format!("{name}: {}", metric.name), ..metric }, value);
+            }
+        }
+        measured
+    }
+
     /// From the output of `vmm workload`, with the counts of its records.
     pub fn of_native(output: &str) -> (Measured, BTreeMap<String, u64>) {
         let mut measured = Measured::default();
@@ -204,6 +228,25 @@ mod tests {
         );
         assert_eq!(measured.ops, 24);
         assert_eq!(measured.failed.as_deref(), Some("null: unavailable: syscall stays in ring 3 here"));
+    }
+
+    #[test]
+    fn a_topology_is_measured_as_a_whole_first() {
+        let own = json!({"records": [{"workload": "udp", "part": "-", "outcome": "ok", "ops": 9, "ns": 90, "values": {}}],
+            "time": {"wall_us": 7}});
+        let report = json!({
+            "measured": {"workload": "udp,role=sink", "ops": 50, "ns_per_op": 12.5},
+            "machines": [{"name": "right", "report": own}, {"name": "left", "report": {"records": [{"workload": "udp",
+                "part": "-", "outcome": "unavailable:nobody-answers"}]}}],
+        });
+        let measured = Measured::of_topology(&report);
+        let values: Vec<(&str, f64)> =
+            measured.metrics.iter().map(|(metric, value)| (metric.name.as_str(), *value)).collect();
+        assert_eq!(values, [("udp through", 12.5), ("right: udp", 10.0), ("right: wall time", 7000.0)]);
+        assert_eq!(
+            (measured.ops, measured.failed.as_deref()),
+            (50, Some("left: udp: unavailable: nobody answers"))
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ use super::ledger;
 use super::metric::{Measured, Pattern};
 use super::plan::Turn;
 use crate::run::signals::{Signals, Wish};
-use crate::sys::signal;
+use crate::sys::{child, signal};
+use crate::topology;
 
 /// Most that is kept of what a guest writes to its console: its beginning.
 const MOST_OUTPUT: usize = 16 << 20;
@@ -84,6 +85,8 @@ fn evaluate(setting: &Setting, turn: Turn, patterns: &[Pattern], output: Output)
             ns: None,
         };
         (measured, counts.into_iter().map(row).collect(), None)
+    } else if report["schema"] == topology::SCHEMA {
+        (Measured::of_topology(&report), ledger::rows_of_topology(&report), ledger::load_of_topology(&report))
     } else {
         (Measured::of_report(&report), ledger::rows(&report), ledger::load(&report))
     };
@@ -143,8 +146,8 @@ fn attend(mut child: Child, signals: &Signals) -> io::Result<Attended> {
     let stderr = gather(child.stderr.take(), None);
     let end = wait(&ended, signals);
     if !matches!(end, Ok(None)) {
-        // It may be at its end already.
-        let _ = child.kill();
+        // It may be at its end already. Asked, a topology ends its machines and removes its interfaces.
+        let _ = child::ask_to_end(&child);
     }
     let status = child.wait()?;
     let text = |reader: JoinHandle<Vec<u8>>| {

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use super::bundle::{Bundle, HostKind, Run, Setting};
+use super::bundle::{Bundle, HostKind, Run, Setting, Skipped};
 use super::metric::Pattern;
 use super::plan::{self, Turn};
 use super::run::{self, Done};
@@ -19,6 +19,8 @@ const LONG: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub settings: Vec<Setting>,
+    /// Those that this host cannot run.
+    pub skipped: Vec<Skipped>,
     pub patterns: Vec<Pattern>,
     pub warm_ups: u32,
     pub rounds: u32,
@@ -50,7 +52,10 @@ impl Fatal for SessionError {
 pub fn run(plan: &Plan) -> Result<(Bundle, Option<u8>), Failure> {
     let signals = Signals::take().map_err(SessionError::Signals)?;
     let host = HostKind::from(Host::detect(Class::detect()));
-    let mut bundle = Bundle::new(host, plan.settings.clone());
+    let mut bundle = Bundle { skipped: plan.skipped.clone(), ..Bundle::new(host, plan.settings.clone()) };
+    for Skipped { name, why } in &plan.skipped {
+        say(format_args!("{name}: skipped: {why}"));
+    }
     let turns: Vec<Turn> = plan::order(plan.settings.len(), plan.warm_ups, plan.rounds).collect();
     let mut progress = Progress::new(io::stderr().is_terminal());
     for (at, turn) in turns.iter().enumerate() {

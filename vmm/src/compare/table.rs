@@ -9,6 +9,11 @@ use super::words;
 /// Rows of the ledger that are shown for each setting; all are in the bundle.
 const MOST_ROWS: usize = 12;
 
+/// Writing to a String cannot fail.
+macro_rules! line {
+    ($text:expr, $($rest:tt)*) => { _ = writeln!($text, $($rest)*) };
+}
+
 pub fn render(bundle: &Bundle, classes: &[ClassResult]) -> String {
     let mut text = String::new();
     for (at, class) in classes.iter().enumerate() {
@@ -17,6 +22,9 @@ pub fn render(bundle: &Bundle, classes: &[ClassResult]) -> String {
         }
         of_class(&mut text, bundle, class);
     }
+    for skipped in &bundle.skipped {
+        line!(text, "skipped    {}: {}", skipped.name, skipped.why);
+    }
     if classes.len() > 1 {
         text.push_str("\nTimes are not compared between classes of hosts: each has its own table.\n");
     }
@@ -24,11 +32,6 @@ pub fn render(bundle: &Bundle, classes: &[ClassResult]) -> String {
         text.push_str("\nEnded before its last run.\n");
     }
     text
-}
-
-/// Writing to a String cannot fail.
-macro_rules! line {
-    ($text:expr, $($rest:tt)*) => { _ = writeln!($text, $($rest)*) };
 }
 
 fn of_class(text: &mut String, bundle: &Bundle, class: &ClassResult) {

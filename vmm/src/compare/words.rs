@@ -63,11 +63,21 @@ pub fn per_op(count: f64, largest: f64, per_op: bool) -> String {
     format!("{} {unit}", figures(count * factor))
 }
 
+/// The last row of a machine's exits; of several machines, behind its name.
+const UNEXPLAINED: &str = "not explained";
+
+fn unexplained(name: &str) -> bool {
+    name.ends_with(UNEXPLAINED)
+}
+
 /// `halt exits`.
 pub fn row(kind: Kind, name: &str) -> String {
     match kind {
         Kind::Total => "all exits".into(),
-        Kind::Exit if name == "not explained" => "exits not explained".into(),
+        Kind::Exit if unexplained(name) => match name.strip_suffix(UNEXPLAINED) {
+            Some("") | None => "exits not explained".into(),
+            Some(machine) => format!("{machine}exits not explained"),
+        },
         Kind::Exit => format!("{name} exits"),
         Kind::Return => format!("{name} (to userspace)"),
         Kind::Hardware | Kind::Device => name.to_owned(),
@@ -93,8 +103,7 @@ const SECOND: f64 = 0.1;
 /// details of what is named already are left out.
 fn mechanism(changed: &[Change]) -> Vec<&Change> {
     let of = |kinds: &[Kind]| -> Vec<&Change> {
-        let unexplained = |change: &Change| change.name == "not explained";
-        changed.iter().filter(|change| kinds.contains(&change.kind) && !unexplained(change)).collect()
+        changed.iter().filter(|change| kinds.contains(&change.kind) && !unexplained(&change.name)).collect()
     };
     let moved = |change: &Change| (change.to - change.from).abs();
     let mut chosen = of(&[Kind::Exit, Kind::Hardware, Kind::Device]);
@@ -105,7 +114,7 @@ fn mechanism(changed: &[Change]) -> Vec<&Change> {
     chosen.extend(guest.into_iter().filter(|change| !named.contains(&change.name)));
     chosen.extend(of(&[Kind::Pages]));
     chosen.extend(of(&[Kind::Halt]));
-    chosen.extend(changed.iter().filter(|change| change.name == "not explained"));
+    chosen.extend(changed.iter().filter(|change| unexplained(&change.name)));
     let least = chosen.first().map_or(0.0, |first| moved(first) * SECOND);
     chosen.retain(|change| moved(change) >= least);
     chosen.truncate(2);

@@ -132,7 +132,14 @@ fn reproduce(
         }
     }
     say(format_args!("{}: {}", experiment.name, experiment.title));
-    let plan = Plan { settings, patterns: Vec::new(), warm_ups: 1, rounds: job.rounds, yes: job.yes };
+    let plan = Plan {
+        settings,
+        skipped: Vec::new(),
+        patterns: Vec::new(),
+        warm_ups: 1,
+        rounds: job.rounds,
+        yes: job.yes,
+    };
     let (bundle, signal) = session::run(&plan)?;
     let judgement = judge::judge(&experiment, &bundle);
     Ok((Result { experiment, full: job.full, left_out, bundle, judgement }, signal))

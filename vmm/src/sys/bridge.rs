@@ -33,7 +33,8 @@ fn tap(name: &str, many: bool) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     let mut interface = named(name);
     let queues = if many { libc::IFF_MULTI_QUEUE } else { 0 };
-    interface.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queues) as c_short;
+    interface.ifr_ifru.ifru_flags =
+        (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queues) as c_short;
     // SAFETY: an open tun device and a live `ifreq`.
     checked(unsafe { libc::ioctl(file.as_raw_fd(), TUN_SET as _, &mut interface) }.into())?;
     Ok(file)
@@ -41,7 +42,8 @@ fn tap(name: &str, many: bool) -> io::Result<File> {
 
 fn persist(tap: &File, on: bool) -> io::Result<()> {
     // SAFETY: the argument is the value itself; no memory is involved.
-    checked(unsafe { libc::ioctl(tap.as_raw_fd(), TUN_PERSIST as _, libc::c_ulong::from(on)) }.into()).map(drop)
+    checked(unsafe { libc::ioctl(tap.as_raw_fd(), TUN_PERSIST as _, libc::c_ulong::from(on)) }.into())
+        .map(drop)
 }
 
 /// Makes a tap that stays without anybody who holds it; `many`: of several queues.

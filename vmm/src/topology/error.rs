@@ -38,7 +38,9 @@ impl Fatal for Error {
             Error::Unknown { .. } | Error::Set { .. } | Error::Path { .. } => Status::Usage,
             Error::Input(_) | Error::File { .. } => Status::Image,
             Error::Lacks { lack, .. } => lack.status,
-            Error::Make { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => Status::Permission,
+            Error::Make { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                Status::Permission
+            }
             Error::Make { .. } | Error::Silent { .. } => Status::Device,
         }
     }

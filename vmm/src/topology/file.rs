@@ -35,8 +35,11 @@ pub struct Topology {
     pub measure: Option<Measure>,
     #[serde(rename = "machine")]
     machines: Vec<Table>,
-    #[serde(rename = "path")]
+    #[serde(rename = "path", default)]
     pub paths: Vec<Path>,
+    /// In place of paths: those of this topology.
+    #[serde(default)]
+    paths_of: Option<String>,
 }
 
 /// A number of a machine's first record; its time for one is what is compared.
@@ -140,9 +143,15 @@ pub fn one_of(name: &str) -> Result<Topology, Error> {
 
 fn parse(name: &str, text: &str) -> Result<Topology, Error> {
     let fail = |why: String| Error::File { name: name.into(), why };
-    let topology: Topology =
-        toml::from_str(text).map_err(|error| fail(input::toml_trouble(text, &error)))?;
-    let topology = Topology { name: name.to_owned(), ..topology };
+    let topology: Topology = toml::from_str(text).map_err(|error| fail(input::toml_trouble(text, &error)))?;
+    let mut topology = Topology { name: name.to_owned(), ..topology };
+    if let Some(other) = &topology.paths_of {
+        let known = FILES.iter().find(|(known, _)| known == other);
+        let theirs = known.and_then(|(_, text)| toml::from_str::<Topology>(text).ok());
+        let theirs =
+            theirs.ok_or_else(|| fail(format!("paths_of = {other:?}: there is no such topology")))?;
+        topology.paths.extend(theirs.paths);
+    }
     topology.check().map_err(fail)?;
     Ok(topology)
 }
@@ -181,7 +190,9 @@ impl Topology {
             match path.by {
                 _ if path.name.contains([',', ';']) => return wrong("no name: it has a comma or semicolon"),
                 By::Switch | By::Command if path.vhost => return wrong("vhost is for by = \"bridge\""),
-                By::Switch | By::Command if !path.taps.is_empty() => return wrong("taps are for by = \"bridge\""),
+                By::Switch | By::Command if !path.taps.is_empty() => {
+                    return wrong("taps are for by = \"bridge\"");
+                }
                 By::Bridge | By::Command if !path.switch.is_empty() => {
                     return wrong("switch is for by = \"switch\"");
                 }
@@ -235,7 +246,12 @@ impl Topology {
             path: Path {
                 switch: fill.table(&path.switch).map_err(fail)?,
                 net: fill.text(&path.net).map_err(fail)?,
-                command: path.command.iter().map(|word| fill.text(word)).collect::<Result<_, _>>().map_err(fail)?,
+                command: path
+                    .command
+                    .iter()
+                    .map(|word| fill.text(word))
+                    .collect::<Result<_, _>>()
+                    .map_err(fail)?,
                 ..path.clone()
             },
         })
@@ -280,9 +296,12 @@ impl Fill<'_> {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             filled.push_str(before);
-            let (name, after) = after.split_once('}').ok_or_else(|| format!("{text:?}: a brace stays open"))?;
+            let (name, after) =
+                after.split_once('}').ok_or_else(|| format!("{text:?}: a brace stays open"))?;
             match self.one(name) {
-                Some(value) if value.is_empty() => return Err(format!("{name} has no value: --set {name}=…")),
+                Some(value) if value.is_empty() => {
+                    return Err(format!("{name} has no value: --set {name}=…"));
+                }
                 Some(value) => filled.push_str(&value),
                 None if name.starts_with("socket.") => filled.push_str(&format!("{{{name}}}")),
                 None => {
@@ -345,7 +364,10 @@ mod tests {
         assert_eq!(filled.path.switch["cpu"].as_str(), Some("6"));
         assert!(filled.machines[1].serves && filled.machines[1].keys.is_empty());
         let filled = scene(&[("size", "1500")]).unwrap();
-        assert_eq!(filled.machines[0].keys["workload"].as_array().unwrap()[0].as_str(), Some("udp,size=1500"));
+        assert_eq!(
+            filled.machines[0].keys["workload"].as_array().unwrap()[0].as_str(),
+            Some("udp,size=1500")
+        );
         let error = scene(&[("sise", "1")]).unwrap_err().to_string();
         assert_eq!(error, "--set sise: topology t has no such value; did you mean size?");
     }
@@ -365,12 +387,15 @@ mod tests {
             ("by = \"switch\"", "by = \"switch\"\nqueues = 17", "path switch: queues are 1 to 16"),
             ("set = { size = \"200\" }", "set = { x = \"1\" }", "path switch: sets x, which is none"),
             ("pin = \"0@{cpu0}\"", "serves = true", "every machine serves"),
+            ("title", "paths_of = \"x\"\ntitle", "paths_of = \"x\": there is no such topology"),
         ] {
             let error = wrong(from, to);
             assert!(error.starts_with("topology t: ") && error.contains(words), "{error}");
             assert!(!error.contains('\n'), "{error}");
         }
-        for (text, words) in [("{x}", "{x}: no such value"), ("{size", "a brace stays open"), ("{empty}", "--set empty=")] {
+        for (text, words) in
+            [("{x}", "{x}: no such value"), ("{size", "a brace stays open"), ("{empty}", "--set empty=")]
+        {
             let topology = parse("t", &TWO.replace("{size}", text)).unwrap();
             let error = topology.scene(&topology.paths[0], &[], &[0]).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

@@ -63,7 +63,9 @@ fn program(name: &str) -> Option<Lack> {
     let places = std::env::var_os("PATH").unwrap_or_default();
     let found = match name.contains('/') {
         true => Path::new(name).exists(),
-        false => std::env::split_paths(&places).map(|place: PathBuf| place.join(name)).any(|path| path.exists()),
+        false => {
+            std::env::split_paths(&places).map(|place: PathBuf| place.join(name)).any(|path| path.exists())
+        }
     };
     if found { None } else { lack(Status::Device, format!("needs {name}, which is not installed")) }
 }

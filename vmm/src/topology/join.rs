@@ -44,7 +44,9 @@ impl Join {
         }
         for (at, machine) in scene.machines.iter().enumerate() {
             let mut card = match path.by {
-                By::Bridge => format!("tap={},vhost={}", join.taps[at], if path.vhost { "on" } else { "off" }),
+                By::Bridge => {
+                    format!("tap={},vhost={}", join.taps[at], if path.vhost { "on" } else { "off" })
+                }
                 By::Switch | By::Command => {
                     let socket = folder.join(&machine.name);
                     let card = format!("vhost-user={}", socket.display());

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 pub use error::Error;
 use file::Scene;
+pub use model::SCHEMA;
 
 use crate::config::Report;
 use crate::report::{json, write};

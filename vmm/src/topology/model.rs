@@ -75,7 +75,7 @@ pub struct Row {
     pub who: String,
     /// Its device, or the port of a machine.
     pub at: String,
-    /// As the machine names it: `receive 0`, `send 0`.
+    /// As the machine names it: `receive 0`, `send 0`; empty: all of them.
     pub queue: String,
     pub packets: Option<u64>,
     pub bytes: Option<u64>,
@@ -179,6 +179,10 @@ fn rows(machines: &[Machine], switch: Option<&Value>, interfaces: &[Interface]) 
                 });
             }
         }
+        if let Some((kicks, interrupts)) = own_counts(report) {
+            let (who, at) = (machine.name.clone(), "its guest".into());
+            rows.push(Row { who, at, kicks, interrupts, ..Row::default() });
+        }
     }
     for port in switch.map_or(&[][..], |switch| list(&switch["ports"])) {
         let at = text(&port["socket"]);
@@ -215,14 +219,29 @@ fn rows(machines: &[Machine], switch: Option<&Value>, interfaces: &[Interface]) 
     rows
 }
 
+/// Kicks and interrupts as the built-in kernel has counted them while its workloads ran.
+fn own_counts(report: &Value) -> Option<(Option<u64>, Option<u64>)> {
+    let sum = |name: &str| {
+        list(&report["records"])
+            .iter()
+            .filter_map(|record| record["values"][name].as_u64())
+            .reduce(|a, b| a + b)
+    };
+    let counts = (sum("kicks"), sum("interrupts"));
+    (counts != (None, None)).then_some(counts)
+}
+
 fn queue_name(index: usize) -> String {
     format!("{} {}", if index.is_multiple_of(2) { "receive" } else { "send" }, index / 2)
 }
 
 fn per_op(machines: &[Machine], ledger: &[Row], ops: u64) -> PerOp {
-    // A machine's queue that another process serves is counted there.
-    let sum = |count: &dyn Fn(&Row) -> Option<u64>| {
-        ledger.iter().filter_map(count).reduce(|a, b| a + b).map(|sum| sum as f64 / ops as f64)
+    // A guest that counts for itself leaves out what set its card up; else whoever serves its queues counts.
+    let own = |row: &&Row| row.queue.is_empty();
+    let all_own = ledger.iter().filter(own).count() == machines.len();
+    let sum = |count: &dyn Fn(&Row) -> Option<u64>, own_alone: bool| {
+        let rows = ledger.iter().filter(|row| own(row) == own_alone);
+        rows.filter_map(count).reduce(|a, b| a + b).map(|sum| sum as f64 / ops as f64)
     };
     let total = |machine: &Machine| -> Option<i64> {
         let rows = ledger::rows(machine.report.as_ref()?);
@@ -231,9 +250,9 @@ fn per_op(machines: &[Machine], ledger: &[Row], ops: u64) -> PerOp {
     let exits: Option<i64> = machines.iter().map(total).sum();
     PerOp {
         exits: exits.map(|exits| exits as f64 / ops as f64),
-        kicks: sum(&|row| row.kicks),
-        interrupts: sum(&|row| row.interrupts),
-        dropped: sum(&|row| row.dropped),
+        kicks: sum(&|row| row.kicks, all_own),
+        interrupts: sum(&|row| row.interrupts, all_own),
+        dropped: sum(&|row| row.dropped, false),
     }
 }
 

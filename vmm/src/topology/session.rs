@@ -50,7 +50,9 @@ pub fn run(plan: &Plan) -> Result<(Outcome, Status), Failure> {
         command.args(&plan.flags[at]).arg(format!("--net={}", join.cards[at]));
         command.arg(format!("--report=json:{}", report_of(at).display()));
         let role = if machine.serves { Role::Serving } else { Role::Machine };
-        crowd.start(&machine.name, role, command).map_err(|error| make("start machine", &machine.name, error))?;
+        crowd
+            .start(&machine.name, role, command)
+            .map_err(|error| make("start machine", &machine.name, error))?;
     }
     let status = crowd.attend(plan.timeout).map_err(|error| make("wait for", "processes", error))?;
     let wall = began.elapsed();
@@ -135,11 +137,23 @@ impl<'a> Crowd<'a> {
             let _ = tell.send(at);
             let _ = bell.write(1);
         };
+        // What carries the frames may talk much: its last words are kept, where it fails.
+        let (stdout, stderr): (Box<dyn Write + Send>, Box<dyn Write + Send>) = match role {
+            Role::Server => (Box::new(io::sink()), Box::new(io::sink())),
+            _ => (Box::new(io::stdout()), Box::new(io::stderr())),
+        };
         let readers = vec![
-            pass_on(name, child.stdout.take(), io::stdout(), None, end),
-            pass_on(name, child.stderr.take(), io::stderr(), Some(last_words.clone()), || ()),
+            pass_on(name, child.stdout.take(), stdout, None, end),
+            pass_on(name, child.stderr.take(), stderr, Some(last_words.clone()), || ()),
         ];
-        self.processes.push(Process { name: name.to_owned(), role, child, readers, last_words, status: None });
+        self.processes.push(Process {
+            name: name.to_owned(),
+            role,
+            child,
+            readers,
+            last_words,
+            status: None,
+        });
         Ok(())
     }
 
@@ -210,7 +224,9 @@ impl<'a> Crowd<'a> {
     fn ask(&mut self, of: impl Fn(Role) -> bool) {
         let since = Instant::now();
         let mut asked = false;
-        for process in self.processes.iter().filter(|process| of(process.role) && process.status.is_none()) {
+        let theirs = |process: &&mut Process| of(process.role) && process.status.is_none();
+        for process in self.processes.iter_mut().filter(theirs) {
+            process.child.stdin = None;
             // It may be at its end already.
             let _ = child::ask_to_end(&process.child);
             asked = true;
@@ -242,9 +258,10 @@ impl<'a> Crowd<'a> {
     /// Takes the status of one that has closed its output.
     fn reap(&mut self, at: usize) {
         let process = &mut self.processes[at];
-        let status = process.child.wait().map_or(255, |status| {
-            status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
-        });
+        let status = process
+            .child
+            .wait()
+            .map_or(255, |status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
         process.status = Some(u8::try_from(status).unwrap_or(u8::MAX));
         for reader in process.readers.drain(..) {
             let _ = reader.join();

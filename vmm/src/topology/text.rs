@@ -37,9 +37,11 @@ pub fn render(report: &Report) -> String {
         text,
         "\nledger   at         queue           packets        bytes      kicks interrupts  per batch    dropped"
     );
-    report.ledger.iter().for_each(|row| queue(&mut text, row));
+    // A queue that another process serves is counted there.
+    let known = |row: &&Row| [row.packets, row.kicks, row.interrupts].iter().any(Option::is_some);
+    report.ledger.iter().filter(known).for_each(|row| queue(&mut text, row));
     if path.by == By::Command {
-        text.push_str("what another program carries, it alone has counted\n");
+        text.push_str("         what another program carries, it alone has counted\n");
     }
     text
 }
@@ -48,7 +50,11 @@ fn line_of(text: &mut String, measured: &Measured) {
     let Measured { machine, workload, count: what, ops, ns, ns_per_op } = measured;
     let each = ns_per_op.map_or(String::new(), |ns| format!(" · {} each", duration(ns.round() as u64)));
     let per_second = rate(*ops, ns / 1000);
-    _ = writeln!(text, "measured   at {machine}: {} {what} · {per_second} a second{each} · {workload}", count(*ops));
+    _ = writeln!(
+        text,
+        "measured   at {machine}: {} {what} · {per_second} a second{each} · {workload}",
+        count(*ops)
+    );
 }
 
 fn parts(text: &mut String, per_op: &PerOp) {
@@ -85,7 +91,8 @@ pub fn list(topologies: &[Topology]) -> String {
     let mut text = String::from("Topologies, as vmm topology NAME and vmm compare --topology NAME\n");
     for topology in topologies {
         let paths: Vec<&str> = topology.paths.iter().map(|path| path.name.as_str()).collect();
-        let values: Vec<String> = topology.values.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let values: Vec<String> =
+            topology.values.iter().map(|(key, value)| format!("{key}={value}")).collect();
         _ = writeln!(text, "\n{}: {}", topology.name, topology.title);
         _ = writeln!(text, "    --path  {}", paths.join(", "));
         if !values.is_empty() {
