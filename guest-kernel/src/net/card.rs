@@ -160,6 +160,12 @@ impl Card {
             done?;
         }
         self.pairs.store(pairs, Ordering::SeqCst);
+        // A CPU that sleeps already looks at its pair when it is interrupted, and not before.
+        for pair in 0..if poll { 0 } else { pairs } {
+            while self.has_arrivals(pair, true) {
+                self.pull(pair);
+            }
+        }
         Ok(())
     }
 
@@ -183,6 +189,12 @@ impl Card {
             self.sort(&mut receiver, arrival);
         }
         true
+    }
+
+    /// The same of all pairs but `home`: where nobody is interrupted, whoever polls looks after all.
+    pub fn pull_others(&self, home: usize) -> bool {
+        let pairs = self.pairs.load(Ordering::Relaxed);
+        (0..pairs).filter(|pair| *pair != home).fold(false, |any, pair| self.pull(pair) || any)
     }
 
     fn sort(&self, receiver: &mut Receiver, arrival: Arrival) {

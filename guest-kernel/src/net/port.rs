@@ -95,7 +95,10 @@ impl Port {
             return;
         }
         if self.poll {
-            return MACHINE.scheduler.pause();
+            if !CARD.pull_others(home) {
+                MACHINE.scheduler.pause();
+            }
+            return;
         }
         let slot = self.slot();
         MACHINE

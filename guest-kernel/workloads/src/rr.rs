@@ -31,18 +31,17 @@ pub(crate) fn run<P: Platform>(
     let mut lost = 0;
     let mut start = platform.now();
     while limit.next(platform, times.count(), 1) > 0 && lost < UNANSWERED {
-        let asked = platform.now();
+        let mut asked = platform.now();
         socket.send(to, request);
+        if times.count() == 0 {
+            // The other side may still be starting: the time begins when the first has found its way.
+            asked = platform.now();
+            start = asked;
+        }
         socket.flush();
         match socket.receive(&mut response, asked + SILENCE) {
             Some(_) => times.record(platform.now() - asked),
-            None => {
-                lost += 1;
-                // The other side may still be starting: the time begins with the first that is answered.
-                if times.count() == 0 {
-                    start = platform.now();
-                }
-            }
+            None => lost += 1,
         }
     }
     let ns = platform.now() - start;
