@@ -194,7 +194,7 @@ impl Card {
     /// The same of all pairs but `home`: where nobody is interrupted, whoever polls looks after all.
     pub fn pull_others(&self, home: usize) -> bool {
         let pairs = self.pairs.load(Ordering::Relaxed);
-        (0..pairs).filter(|pair| *pair != home).fold(false, |any, pair| self.pull(pair) || any)
+        (0..pairs).filter(|pair| *pair != home && self.pull(*pair)).count() > 0
     }
 
     fn sort(&self, receiver: &mut Receiver, arrival: Arrival) {
