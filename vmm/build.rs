@@ -1,5 +1,9 @@
 //! Builds the built-in guest kernel, for its own target and into its own directory, so that the
-//! binary carries it: `boot::builtin::KERNEL`. Lists the experiments and topologies that it carries, too.
+//! binary carries it: `boot::builtin::KERNEL`. Lists the experiments and topologies that it carries, too,
+//! and compiles the filters of its threads.
+
+#[path = "build/filters.rs"]
+mod filters;
 
 use std::env;
 use std::error::Error;
@@ -15,6 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for kind in ["experiments", "topologies"] {
         list(&root.join("resources").join(kind), &Path::new(&out).join(format!("{kind}.rs")))?;
     }
+    println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-changed=src/sys/syscalls.rs");
+    filters::write(&Path::new(&out).join("filters.rs"))?;
     let target = Path::new(&out).join("guest-kernel");
     // Its flags come from .cargo/config.toml and its profile from Cargo.toml; those meant for this build
     // must not get there. All that it needs has been fetched with the rest of the workspace.

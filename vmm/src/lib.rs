@@ -22,6 +22,7 @@ pub mod machine;
 pub mod report;
 pub mod repro;
 pub mod run;
+pub mod sandbox;
 pub mod status;
 pub mod switch;
 pub mod sys;

@@ -7,6 +7,7 @@ use super::session::Address;
 use crate::blk::QUEUE_SIZE;
 use crate::virtio::backend::QueueBackend;
 use crate::virtio::device::{Device, Kind};
+use crate::virtio::userspace::Tuning;
 
 /// Features of a disk that need nothing of us. Not CONFIG_WCE: a driver writes nothing to configuration
 /// space here.
@@ -35,9 +36,9 @@ pub struct Disk {
 
 impl Disk {
     /// A disk called `name` with `queues` queues, served by the peer at `address`.
-    pub fn open(name: &str, address: Address, queues: u16) -> Result<Disk, OpenError> {
+    pub fn open(name: &str, address: Address, queues: u16, tuning: &Tuning) -> Result<Disk, OpenError> {
         let wanted = Wanted { queues, config: CONFIG, on: queues };
-        let backend = VhostUser::open(name, address, wanted)?;
+        let backend = VhostUser::open(name, address, wanted, tuning)?;
         let many = if queues > 1 { 1 << VIRTIO_BLK_F_MQ } else { 0 };
         let mut disk = Disk {
             name: name.into(),

@@ -22,6 +22,7 @@ use super::session::{Address, Session, SessionError, hear};
 use crate::say::say;
 use crate::sys::socket::{self, Ready};
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
+use crate::virtio::userspace::Tuning;
 
 /// How long to wait before the first attempt to reach a peer again, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -92,7 +93,12 @@ pub struct Wanted {
 
 impl VhostUser {
     /// Connects a device called `name` to the peer that listens at `address`.
-    pub fn open(name: &str, address: Address, wanted: Wanted) -> Result<VhostUser, OpenError> {
+    pub fn open(
+        name: &str,
+        address: Address,
+        wanted: Wanted,
+        tuning: &Tuning,
+    ) -> Result<VhostUser, OpenError> {
         let fail = |source| OpenError { socket: address.socket.clone(), source };
         let peer = Session::open(&address).map_err(fail)?;
         peer.serves(wanted.queues).map_err(fail)?;
@@ -114,8 +120,11 @@ impl VhostUser {
             address: address.clone(),
         });
         let keeper = Builder::new().name(name.replace('.', "")).stack_size(STACK).spawn({
-            let shared = shared.clone();
-            move || shared.keep()
+            let (shared, keeps) = (shared.clone(), tuning.keeps.clone());
+            move || {
+                keeps();
+                shared.keep();
+            }
         });
         let keeper = Some(keeper.map_err(|error| fail(SessionError::Socket(error)))?);
         Ok(VhostUser { shared, keeper })

@@ -28,7 +28,7 @@ pub fn card(
     options: &Options,
     tuning: Tuning,
 ) -> Result<Net, OpenError> {
-    let peer = VhostUser::open(name, address, Wanted { queues: pairs, config: 0, on: 2 })?;
+    let peer = VhostUser::open(name, address, Wanted { queues: pairs, config: 0, on: 2 }, &tuning)?;
     let switch = peer.switch();
     let carried = Box::new(Carried { peer, pairs });
     let backend: Box<dyn QueueBackend> = if pairs == 1 {

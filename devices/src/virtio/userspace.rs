@@ -109,8 +109,10 @@ pub struct Tuning {
     pub busy_poll: Duration,
     /// Guest memory is populated before the start.
     pub resident: bool,
-    /// Called for each thread before it serves: pins it.
+    /// Called for each thread before it serves: pins it, and confines it.
     pub entered: Entered,
+    /// Called by each thread that keeps a connection to another process, before it does: confines it.
+    pub keeps: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Takes a device's name and the number of a thread that serves it; a worker calls it for itself, with 0.
@@ -118,7 +120,12 @@ pub type Entered = Arc<dyn Fn(&str, i32) + Send + Sync>;
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { busy_poll: Duration::ZERO, resident: false, entered: Arc::new(|_, _| ()) }
+        Tuning {
+            busy_poll: Duration::ZERO,
+            resident: false,
+            entered: Arc::new(|_, _| ()),
+            keeps: Arc::new(|| ()),
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Args {
     #[command(flatten)]
     devices: Devices,
     #[command(flatten)]
+    safety: Safety,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -183,6 +185,16 @@ impl Devices {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Safety knobs")]
+struct Safety {
+    /// Once it runs, the VMM gives up privileges, files and system calls that it needs no more; off: to debug
+    /// it [default: on]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    sandbox: Option<bool>,
+}
+
+#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Console, report and control")]
 struct Output {
     /// Console: stdio, file=PATH or none; on a terminal, Ctrl-A x ends the machine. A serial port, or,
@@ -213,7 +225,7 @@ struct Output {
 impl Args {
     /// What these flags mean together.
     pub fn resolve(self, asked: Vec<Asked>) -> Result<Config, Usage> {
-        let Args { guest, cpus, memory, devices, output } = self;
+        let Args { guest, cpus, memory, devices, safety, output } = self;
         let by_kernel = |net: &Net| net.by_kernel(devices.virtio().vhost);
         let of_others = devices.vhost_user() || devices.vsock.is_some();
         if !devices.virtio().irqfd && (of_others || devices.net.iter().any(by_kernel)) {
@@ -264,6 +276,7 @@ impl Args {
             reports: Report::all(reports).map_err(|error| Usage::flag("report", None, error))?,
             trace_exits: output.trace_exits.unwrap_or(false),
             timeout: output.timeout,
+            sandbox: safety.sandbox.unwrap_or(true),
             verbose: output.verbose.unwrap_or(false),
             asked,
         })

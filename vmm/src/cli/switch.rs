@@ -40,6 +40,11 @@ pub struct Args {
     /// End, with the report, after so many seconds [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = timeout::parse)]
     timeout: Option<Duration>,
+    /// Once it runs, it gives up privileges, files and system calls that it needs no more; off: to debug it
+    /// [default: on]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    sandbox: Option<bool>,
 }
 
 fn full(text: &str) -> Result<Full, word::UnknownWord> {
@@ -77,6 +82,7 @@ impl Args {
             reports: Report::all(self.report).map_err(|error| Usage::flag("report", None, error))?,
             live: self.live,
             timeout: self.timeout,
+            sandbox: self.sandbox.unwrap_or(true),
         })
     }
 }

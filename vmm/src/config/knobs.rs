@@ -22,6 +22,7 @@ pub enum Knob {
     Ioeventfd,
     Irqfd,
     BusyPoll,
+    Sandbox,
 }
 
 /// A knob that the user set.
@@ -34,7 +35,7 @@ pub struct Asked {
 
 impl Knob {
     /// In the order of the help.
-    pub const ALL: [Knob; 19] = [
+    pub const ALL: [Knob; 20] = [
         Knob::Vcpus,
         Knob::Pin,
         Knob::HaltPoll,
@@ -54,6 +55,7 @@ impl Knob {
         Knob::Ioeventfd,
         Knob::Irqfd,
         Knob::BusyPoll,
+        Knob::Sandbox,
     ];
 
     /// The flag without its dashes, which is also the key of the config file.
@@ -78,6 +80,7 @@ impl Knob {
             Knob::Ioeventfd => "ioeventfd",
             Knob::Irqfd => "irqfd",
             Knob::BusyPoll => "busy-poll",
+            Knob::Sandbox => "sandbox",
         }
     }
 
@@ -101,6 +104,7 @@ impl Knob {
             Knob::Ioeventfd => &["devices.queues.kicks", "devices.queues.kick_exits"],
             Knob::Irqfd => &["devices.interrupts_by", "devices.queues.interrupts"],
             Knob::BusyPoll => &["devices.queues.polls", "devices.queues.polls_found", "devices.queues.kicks"],
+            Knob::Sandbox => &["sandbox.seccomp", "sandbox.landlock_version"],
         }
     }
 }

@@ -65,6 +65,8 @@ pub struct Config {
     /// Whether exits are counted by the processor's reason.
     pub trace_exits: bool,
     pub timeout: Option<Duration>,
+    /// Whether it gives up what it needs no more.
+    pub sandbox: bool,
     pub verbose: bool,
     /// The knobs that the user set, as written, in the order of [`Knob::ALL`]:
     /// the report says of each what it got.

@@ -20,6 +20,7 @@ use devices::line::Line;
 use devices::pci::conf1::{self, Conf1};
 use devices::pvpanic::PvPanic;
 use devices::serial::Serial;
+use kvm_ioctls::Kvm;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 pub use error::Error;
@@ -42,6 +43,8 @@ const DEVICE_GSI: u32 = 3;
 
 /// A machine that is ready to run.
 pub struct Machine {
+    /// Still open when the files are out of reach.
+    pub kvm: Kvm,
     pub vm: Vm,
     pub vcpus: Vec<Vcpu>,
     pub buses: Buses,
@@ -149,7 +152,7 @@ pub fn build(
         tsc_khz: vcpus[0].tsc_khz(),
         cmdline: loaded.cmdline,
     };
-    Ok(Machine { vm, vcpus, buses, devices, serial, exit_port, applied, ram })
+    Ok(Machine { kvm, vm, vcpus, buses, devices, serial, exit_port, applied, ram })
 }
 
 /// `--idle=native`: as many of HLT and MWAIT as KVM lets go.

@@ -5,7 +5,7 @@ use abi::record::{Outcome, Record as Line};
 
 use super::facts::Facts;
 use super::kernel::Trust;
-use super::model::{Exits, Guest, Memory, Record, Report, SCHEMA, Time, UserspaceExit, Vcpu};
+use super::model::{Exits, Guest, Memory, Record, Report, SCHEMA, Sandbox, Time, UserspaceExit, Vcpu};
 use super::{adds_up, device, evidence, hardware, hot, phases, resolved, userspace};
 use crate::kvm::stats::Counters;
 
@@ -35,6 +35,7 @@ pub fn build(facts: &Facts) -> Report {
         exits,
         trace: traced.trace,
         halts,
+        sandbox: Sandbox { seccomp: facts.sandbox.seccomp, landlock_version: facts.sandbox.landlock },
         memory: Memory {
             asked: facts.memory.asked.clone(),
             got_bytes: facts.memory.got_bytes,

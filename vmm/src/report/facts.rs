@@ -11,6 +11,7 @@ use crate::run::end::End;
 use crate::run::ledger::Ledger;
 use crate::run::threads::Usage;
 use crate::run::vcpu::Buses;
+use crate::sandbox::Made;
 use crate::sys::clock::TickRate;
 use crate::trace::Traced;
 
@@ -44,6 +45,7 @@ pub struct Facts<'a> {
     /// the vCPUs' is the canary's.
     pub trace: Option<Result<Traced, String>>,
     pub memory: MemoryFacts,
+    pub sandbox: Made,
     /// Of every device, after its workers have stopped.
     pub devices: Vec<DeviceCounts>,
     pub knobs: Vec<Got>,

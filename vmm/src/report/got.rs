@@ -5,6 +5,7 @@ use crate::kvm::vm;
 use crate::machine::Applied;
 use crate::machine::memory::MemoryEvidence;
 use crate::run::threads::Usage;
+use crate::sandbox::Made;
 
 use super::text::units::size;
 
@@ -16,6 +17,7 @@ pub fn words(
     usages: &[(u8, Usage)],
     workers: &[(String, Vec<usize>)],
     memory: Option<&MemoryEvidence>,
+    sandbox: Made,
 ) -> String {
     match knob {
         Knob::Vcpus => format!("{} threads", usages.len()),
@@ -40,6 +42,7 @@ pub fn words(
         Knob::Net => format!("{} attached", config.nets.len()),
         Knob::Rng => if config.rng { "attached" } else { "none" }.into(),
         Knob::Vsock => config.vsock.map_or("none".into(), |vsock| format!("the guest is {}", vsock.cid)),
+        Knob::Sandbox => confined(sandbox),
         _ if !config.has_virtio() => "nothing: there is no virtio device".into(),
         Knob::Vhost => {
             let served = config.nets.iter().filter(|net| net.by_kernel(config.virtio.vhost)).count();
@@ -60,6 +63,15 @@ pub fn words(
                 .into()
         }
         Knob::BusyPoll => format!("workers poll for {} us", config.virtio.busy_poll.as_micros()),
+    }
+}
+
+fn confined(sandbox: Made) -> String {
+    let files = sandbox.landlock.map(|version| format!("files by Landlock {version}"));
+    let calls = sandbox.seccomp.then(|| "system calls by seccomp".to_owned());
+    match [calls, files].into_iter().flatten().collect::<Vec<_>>().join(", ") {
+        nothing if nothing.is_empty() => "nothing is forbidden".into(),
+        limits => format!("limits {limits}"),
     }
 }
 
@@ -137,6 +149,13 @@ mod tests {
         assert_eq!(idle(Idle::Native, 0, 0), "nothing: this KVM cannot let HLT and MWAIT go");
         assert_eq!(idle(Idle::Native, 3, 0), "HLT and MWAIT don't exit");
         assert_eq!(idle(Idle::Halt, 0, 0), "HLT exits");
+    }
+
+    #[test]
+    fn what_the_sandbox_limits() {
+        assert_eq!(confined(Made::default()), "nothing is forbidden");
+        let made = Made { seccomp: true, landlock: Some(7) };
+        assert_eq!(confined(made), "limits system calls by seccomp, files by Landlock 7");
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub struct Report {
     pub trace: Option<Trace>,
     pub halts: Halts,
     pub memory: Memory,
+    pub sandbox: Sandbox,
     pub vcpus: Vec<Vcpu>,
     pub devices: Vec<Device>,
     pub knobs: Vec<Knob>,
@@ -249,6 +250,15 @@ pub struct Memory {
     pub pages_1g: Option<u64>,
     pub vmm_private_bytes: Option<u64>,
     pub vmm_resident_bytes: Option<u64>,
+}
+
+/// What the monitor could still do while the guest ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sandbox {
+    /// Whether each thread had a filter of its system calls.
+    pub seccomp: bool,
+    /// The version of Landlock that kept files out of reach; `null`: nothing did.
+    pub landlock_version: Option<u32>,
 }
 
 /// One vCPU: KVM's counters, and how its thread fared.

@@ -62,6 +62,7 @@ pub fn config(config: &Config) -> Value {
         },
         "console_port": if config.console.is_virtio() { "virtio" } else { "serial" },
         "trace_exits": config.trace_exits,
+        "sandbox": config.sandbox,
         "timeout_us": config.timeout.map(|limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)),
     })
 }

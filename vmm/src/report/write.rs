@@ -87,7 +87,7 @@ pub fn to_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A pipe, a terminal, a link such as /dev/stdout is written to, not replaced.
-fn in_place(path: &Path) -> bool {
+pub fn in_place(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file())
 }
 

@@ -17,10 +17,12 @@ use crate::kvm::stats::{Counters, Snapshot};
 use crate::machine::Applied;
 use crate::machine::memory::GuestRam;
 use crate::report::{Birth, Facts, Got, Host, MarkFacts, MemoryFacts, VcpuFacts, got};
+use crate::sandbox;
 use crate::sys::clock::now_ns;
 
 /// What the report is about, besides the outcome itself.
 pub struct Scene<'a> {
+    pub kvm: &'a Kvm,
     pub config: &'a Config,
     pub birth: Birth,
     pub end: &'a End,
@@ -31,6 +33,7 @@ pub struct Scene<'a> {
     pub exit_port: &'a Mutex<ExitPort>,
     pub applied: &'a Applied,
     pub ram: &'a GuestRam,
+    pub sandbox: sandbox::Made,
 }
 
 /// Asks /proc and runs the canary: some milliseconds, after the guest has ended.
@@ -40,7 +43,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
     let process_cpu_ns = now_ns(libc::CLOCK_PROCESS_CPUTIME_ID);
     let rate = scene.birth.rate();
     let class = Class::detect();
-    let canary = Kvm::new().map(|kvm| Canary::run(&kvm, class)).unwrap_or_default();
+    let canary = Canary::run(scene.kvm, class);
     // The canary was the last that it had to see.
     let trace = outcome.tracer.map(|tracer| {
         let traced = tracer.and_then(|tracer| Ok(tracer.collect()?));
@@ -51,7 +54,15 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
     let usages: Vec<_> = outcome.vcpus.iter().map(|one| (one.stopped.id, one.usage.clone())).collect();
     let knobs = scene.config.asked.iter().map(|asked| Got {
         knob: asked.knob,
-        got: got::words(asked.knob, scene.config, scene.applied, &usages, &scene.workers, memory.as_ref()),
+        got: got::words(
+            asked.knob,
+            scene.config,
+            scene.applied,
+            &usages,
+            &scene.workers,
+            memory.as_ref(),
+            scene.sandbox,
+        ),
     });
     let mark = |boundary: Boundary| MarkFacts {
         mark: boundary.mark,
@@ -83,6 +94,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
             vmm_private_bytes: memory.as_ref().map(|memory| memory.vmm_private_bytes),
             vmm_resident_bytes: memory.as_ref().map(|memory| memory.vmm_resident_bytes),
         },
+        sandbox: scene.sandbox,
         records: records.text,
         records_dropped_bytes: records.dropped,
     }

@@ -20,6 +20,7 @@ use crate::kvm::stats::{Snapshot, Statistics};
 use crate::kvm::vcpu::Vcpu;
 use crate::live::orders::Orders;
 use crate::live::watch::{Scene, Watch};
+use crate::sandbox::{self, Sandbox, Who};
 use crate::status::{Fatal, Status, say};
 use crate::sys::clock::ticks;
 use crate::sys::kick::{Kickable, Kicker};
@@ -37,6 +38,8 @@ pub enum Error {
     Wait(io::Error),
     #[error("pin {0}: {1}")]
     Pin(String, io::Error),
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
 }
 
 impl Fatal for Error {
@@ -80,6 +83,7 @@ struct Shared {
     buses: Arc<Buses>,
     phases: Arc<Phases>,
     orders: Arc<Orders>,
+    sandbox: Sandbox,
     ended: EventFd,
     /// The first to stop by itself.
     first: Mutex<Option<u8>>,
@@ -100,6 +104,7 @@ pub struct Parts<'a> {
     pub statistics: Option<Arc<Statistics>>,
     pub console: Option<&'a mut console::Console>,
     pub signals: &'a Signals,
+    pub sandbox: Sandbox,
     /// `None`: nobody asked.
     pub trace: Option<Result<trace::Prepared, trace::Error>>,
 }
@@ -109,6 +114,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Runs the machine to its end and joins all its threads.
 pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
+    // Before its threads, who are held to the same.
+    parts.sandbox.limit_files()?;
     let statistics = parts.statistics;
     let (prepared, untraced) = match parts.trace {
         None => (None, None),
@@ -121,6 +128,7 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
         buses: parts.buses,
         phases: Arc::new(Phases::new(start, Box::new(move || read.as_ref()?.snapshot()))),
         orders: Arc::new(Orders::new(parts.vcpus.len())),
+        sandbox: parts.sandbox,
         ended: EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?,
         first: Mutex::new(None),
         trace: prepared.clone().map(|prepared| Gate { prepared, open: RwLock::new(()) }),
@@ -163,7 +171,11 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
         };
         let watch = Watch::new(scene, config.live, config.console.place == Place::Stdio);
         let (signals, console) = (parts.signals, parts.console);
-        waited = Supervisor { ended: &shared.ended, signals, console, deadline, watch: Some(watch) }.run();
+        let supervisor = Supervisor { ended: &shared.ended, signals, console, deadline, watch: Some(watch) };
+        match shared.sandbox.enter(Who::Main) {
+            Ok(()) => waited = supervisor.run(),
+            Err(error) => failed = Some(error.into()),
+        }
     }
 
     shared.orders.stop();
@@ -202,6 +214,7 @@ fn start_thread(
 ) -> Result<(Started, Option<u32>), Error> {
     let id = vcpu.id;
     let cpu = config.pin.vcpus.iter().find(|(vcpu, _)| *vcpu == id).map(|(_, cpu)| *cpu);
+    let devices = config.has_virtio();
     let (ready, started) = mpsc::sync_channel(1);
     let body = move || {
         let kickable = Kickable::register(vcpu.fd());
@@ -210,10 +223,18 @@ fn start_thread(
         let (kickable, pinned) = match (kickable, pinned.transpose()) {
             (Ok(kickable), Ok(pinned)) => {
                 let number = shared.trace.as_ref().map(|gate| gate.prepared.thread().unwrap_or(0));
-                let _ = ready.send(Ok((kickable.kicker(), number)));
-                // Poisoned or not, it opens when the main thread lets go of it.
-                drop(shared.trace.as_ref().map(|gate| gate.open.read()));
-                (Some(kickable), pinned)
+                match shared.sandbox.enter(Who::Vcpu { devices }) {
+                    Ok(()) => {
+                        let _ = ready.send(Ok((kickable.kicker(), number)));
+                        // Poisoned or not, it opens when the main thread lets go of it.
+                        drop(shared.trace.as_ref().map(|gate| gate.open.read()));
+                        (Some(kickable), pinned)
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error.into()));
+                        (None, None)
+                    }
+                }
             }
             (Err(error), _) => {
                 let _ = ready.send(Err(Error::Kick(id, error)));

@@ -13,11 +13,12 @@ use super::last_words::{LastWords, Listener};
 use super::machine::{self as running, Parts};
 use super::signals::Signals;
 use crate::boot::payload;
-use crate::config::Config;
+use crate::config::{Config, net};
 use crate::kvm::stats::Statistics;
 use crate::machine::attach::Opened;
 use crate::machine::{self, Machine};
 use crate::report::{self, Birth};
+use crate::sandbox::{Needed, Sandbox};
 use crate::status::{Failure, Status, say};
 use crate::trace;
 
@@ -27,7 +28,11 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     let payload = payload::open(config)?;
     affinity::check(&config.pin)?;
     report::write::check(&config.reports)?;
-    let mut opened = Opened::open(config).map_err(machine::Error::Device)?;
+    // Before there is any other thread.
+    let taps = config.nets.iter().any(|net| !matches!(net.wire, net::Wire::VhostUser(_)));
+    let needed = Needed { reports: &config.reports, taps, ..Needed::default() };
+    let sandbox = if config.sandbox { Sandbox::new(needed)? } else { Sandbox::open() };
+    let mut opened = Opened::open(config, &sandbox).map_err(machine::Error::Device)?;
     let signals = Signals::take().map_err(machine::Error::Signals)?;
     let wire = Wire::open(&config.console)?;
     let words = LastWords::default();
@@ -40,7 +45,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
         port = Some(virtio);
     }
 
-    let Machine { vm, vcpus, buses, devices, serial, exit_port, applied, ram } =
+    let Machine { kvm, vm, vcpus, buses, devices, serial, exit_port, applied, ram } =
         machine::build(config, payload, opened, line)?;
     if config.verbose {
         say(format_args!("added to the command line: {}", applied.cmdline.added()));
@@ -50,7 +55,9 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
         statistics.map(Arc::new).map_err(|error| say(format_args!("{error}; see the nulls"))).ok();
     let port = port.or(serial.map(|serial| serial as _));
     let mut console = match (wire, port) {
-        (Some(wire), Some(port)) => Some(wire.connect(port, &signals).map_err(machine::Error::Console)?),
+        (Some(wire), Some(port)) => {
+            Some(wire.connect(port, &signals, &sandbox).map_err(machine::Error::Console)?)
+        }
         _ => None,
     };
     let buses = Arc::new(buses);
@@ -60,6 +67,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
         statistics,
         console: console.as_mut(),
         signals: &signals,
+        sandbox: sandbox.clone(),
         trace: config.trace_exits.then(trace::prepare),
     };
     let outcome = running::run(config, parts);
@@ -79,6 +87,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     }
     if !config.reports.is_empty() {
         let scene = Scene {
+            kvm: &kvm,
             config,
             birth,
             end: &end,
@@ -88,9 +97,11 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
             exit_port: &exit_port,
             applied: &applied,
             ram: &ram,
+            sandbox: sandbox.made(),
         };
         let facts = afterwards::gather(scene, outcome);
-        report::write::all(&report::build(&facts), &config.reports, config.verbose)?;
+        let report = report::build(&facts);
+        sandbox.writing(|| report::write::all(&report, &config.reports, config.verbose))?;
     }
     Ok(end.status)
 }

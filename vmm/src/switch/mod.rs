@@ -18,6 +18,7 @@ use vmm_sys_util::poll::PollContext;
 use crate::config::Report;
 use crate::report::{json, write};
 use crate::run::affinity;
+use crate::sandbox::{Needed, Sandbox, Who};
 use crate::status::{Failure, Fatal, Status, say};
 use crate::sys::{affinity as cpus, signal};
 
@@ -34,6 +35,8 @@ pub struct Plan {
     pub reports: Vec<Report>,
     pub live: Option<Duration>,
     pub timeout: Option<Duration>,
+    /// Whether it gives up what it needs no more.
+    pub sandbox: bool,
 }
 
 /// Why there is no switch, or no longer.
@@ -60,6 +63,10 @@ pub fn run(plan: &Plan) -> Result<Status, Failure> {
     write::check(&plan.reports)?;
     let signals = signal::take(&[&ENDING[..], &[libc::SIGUSR1]].concat()).map_err(Error::Signals)?;
     let sockets = sockets::Sockets::open(&plan.ports)?;
+    let listeners = sockets.listeners().map_err(Error::Start)?;
+    let needed = Needed { reports: &plan.reports, removed: &plan.ports, ..Needed::default() };
+    let sandbox = if plan.sandbox { Sandbox::new(needed)? } else { Sandbox::open() };
+    sandbox.enter(Who::Switch)?;
     let mut enter: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
     for &cpu in &plan.cpus {
         enter.push(Box::new(move || {
@@ -72,23 +79,23 @@ pub fn run(plan: &Plan) -> Result<Status, Failure> {
         enter.push(Box::new(|| ()));
     }
     let switch = Switch::start(switch::Plan {
-        ports: sockets.listeners().map_err(Error::Start)?,
+        ports: listeners,
         workers: enter,
         busy_poll: plan.busy_poll,
         full: plan.full,
         age: plan.age,
     })
     .map_err(Error::Start)?;
-    let status = wait(plan, &switch, &signals).map_err(Error::Signals)?;
+    let status = wait(plan, &switch, &signals, &sandbox).map_err(Error::Signals)?;
     let counts = switch.counts();
     drop(switch);
-    drop(sockets);
-    tell(plan, &counts)?;
+    sandbox.writing(|| drop(sockets));
+    sandbox.writing(|| tell(plan, &counts))?;
     Ok(status)
 }
 
 /// Until it is to end; reports are written meanwhile where somebody asks for them.
-fn wait(plan: &Plan, switch: &Switch, signals: &std::fs::File) -> io::Result<Status> {
+fn wait(plan: &Plan, switch: &Switch, signals: &std::fs::File, sandbox: &Sandbox) -> io::Result<Status> {
     let poll = PollContext::new()?;
     poll.add(signals, 0_u32)?;
     let begun = Instant::now();
@@ -103,7 +110,7 @@ fn wait(plan: &Plan, switch: &Switch, signals: &std::fs::File) -> io::Result<Sta
             if signal != libc::SIGUSR1 {
                 return Ok(Status::Signal(signal as u8));
             }
-            if let Err(failure) = tell(plan, &switch.counts()) {
+            if let Err(failure) = sandbox.writing(|| tell(plan, &switch.counts())) {
                 say(failure);
             }
         }

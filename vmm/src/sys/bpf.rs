@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::mem::{size_of, zeroed};
+use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 use super::checked;
@@ -284,16 +284,4 @@ impl Program {
         bpf(OBJECT_INFO, &mut attr)?;
         Ok(info[MISSES / 8])
     }
-}
-
-/// A bit of this thread's effective capabilities (capget(2)).
-pub fn capable(capability: u32) -> bool {
-    /// `_LINUX_CAPABILITY_VERSION_3`.
-    const VERSION: u32 = 0x2008_0522;
-    let mut header = [VERSION, 0];
-    // SAFETY: numbers only, for which all zeroes is a value: effective, permitted, inheritable, twice.
-    let mut data: [[u32; 3]; 2] = unsafe { zeroed() };
-    // SAFETY: both are live and as long as this version says.
-    let known = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) } == 0;
-    known && data[(capability / 32) as usize % 2][0] >> (capability % 32) & 1 != 0
 }

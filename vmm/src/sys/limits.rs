@@ -2,17 +2,26 @@
 
 /// Allows `count` open files, or as many as this process may ask for.
 pub fn allow_files(count: u64) {
+    allow(libc::RLIMIT_NOFILE as _, count);
+}
+
+/// Allows to lock any memory, or as much as this process may ask for: root can without its capabilities then.
+pub fn allow_locked_memory() {
+    allow(libc::RLIMIT_MEMLOCK as _, libc::RLIM_INFINITY);
+}
+
+fn allow(what: libc::c_int, count: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure is live.
-    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    let known = unsafe { libc::getrlimit(what as _, &mut limit) } == 0;
     if !known || limit.rlim_cur >= count {
         return;
     }
     let privileged = libc::rlimit { rlim_cur: count, rlim_max: limit.rlim_max.max(count) };
     let own = libc::rlimit { rlim_cur: count.min(limit.rlim_max), ..limit };
     for limit in [privileged, own] {
-        // SAFETY: the structure is live. Where it is refused, opening files will say so.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } == 0 {
+        // SAFETY: the structure is live. Where it is refused, whoever wants more will say so.
+        if unsafe { libc::setrlimit(what as _, &limit) } == 0 {
             return;
         }
     }

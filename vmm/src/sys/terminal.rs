@@ -3,6 +3,11 @@
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsRawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// The terminal that is in raw mode, for [`restore_at_once`].
+static RAW: AtomicPtr<Terminal> = AtomicPtr::new(ptr::null_mut());
 
 /// Columns and rows of a terminal; `None` where it is none, or doesn't know.
 pub fn size(file: &File) -> Option<(u16, u16)> {
@@ -55,12 +60,21 @@ impl Terminal {
         raw.c_cflag = raw.c_cflag & !(libc::CSIZE | libc::PARENB) | libc::CS8;
         raw.c_cc[libc::VMIN] = 1;
         raw.c_cc[libc::VTIME] = 0;
-        self.set(&raw)
+        self.set(&raw)?;
+        RAW.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
+        Ok(())
     }
 
     /// As it was when first seen.
     pub fn restore(&self) -> io::Result<()> {
+        self.forget();
         self.set(&self.saved)
+    }
+
+    fn forget(&self) {
+        let own = ptr::from_ref(self).cast_mut();
+        // Another one's is left alone.
+        let _ = RAW.compare_exchange(own, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
     }
 
     fn set(&self, settings: &libc::termios) -> io::Result<()> {
@@ -70,5 +84,21 @@ impl Terminal {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// The same, of the terminal that is in raw mode, from a signal handler of a process that ends.
+pub fn restore_at_once() {
+    // SAFETY: null, or a terminal that has not been dropped; it is not moved while it is in raw mode, for
+    // its owner shares it.
+    if let Some(terminal) = unsafe { RAW.load(Ordering::Acquire).as_ref() } {
+        // One that has gone away needs no restoring.
+        let _ = terminal.set(&terminal.saved);
     }
 }

@@ -28,7 +28,8 @@ pub mod tracefs;
 use std::fs::File;
 use std::io;
 
-use crate::sys::bpf::{Map, MapKind, Program, ProgramKind, Refused, capable};
+use crate::sys::bpf::{Map, MapKind, Program, ProgramKind, Refused};
+use crate::sys::privileges::capable;
 use format::Format;
 use program::{Event, Maps};
 pub use rows::Traced;

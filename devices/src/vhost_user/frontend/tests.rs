@@ -34,7 +34,7 @@ fn ones(queues: u16) -> impl Fn(&Notes) -> Vec<Group> {
 }
 
 fn disk(socket: &Path, queues: u16) -> Rig {
-    let disk = Disk::open("blk.0", address(socket), queues).unwrap();
+    let disk = Disk::open("blk.0", address(socket), queues, &Tuning::default()).unwrap();
     let mut rig = Rig::new(Box::new(disk), false);
     rig.bring_up(16, HINTS);
     rig
@@ -123,7 +123,7 @@ fn a_peer_that_dies_is_waited_for_and_nothing_is_lost() {
 fn a_driver_may_come_up_while_nobody_is_there() {
     let socket = Scratch::new("later");
     let peer = Peer::start(&socket, Offer::default(), ones(1));
-    let disk = Disk::open("blk.0", address(&socket), 1).unwrap();
+    let disk = Disk::open("blk.0", address(&socket), 1, &Tuning::default()).unwrap();
     let mut rig = Rig::new(Box::new(disk), false);
     peer.die();
     sleep(Duration::from_millis(5));
@@ -272,7 +272,7 @@ fn honest_but(
 fn refusal(name: &str, act: impl Fn(&Channel) -> Result<(), PeerError> + Send + 'static) -> String {
     let socket = Scratch::new(name);
     let _rogue = Rogue::start(&socket, move |channel, _| act(channel));
-    let error = Disk::open("blk.0", address(&socket), 2).map(|_| ()).unwrap_err();
+    let error = Disk::open("blk.0", address(&socket), 2, &Tuning::default()).map(|_| ()).unwrap_err();
     let text = error.to_string();
     let start = format!("use vhost-user socket {}: ", socket.display());
     text.strip_prefix(&start).unwrap_or_else(|| panic!("{text}")).into()
@@ -281,7 +281,9 @@ fn refusal(name: &str, act: impl Fn(&Channel) -> Result<(), PeerError> + Send + 
 #[test]
 fn a_socket_that_is_absent_or_has_no_listener() {
     let socket = Scratch::new("absent");
-    let error = |socket: &Path| Disk::open("blk.0", address(socket), 1).map(|_| ()).unwrap_err().to_string();
+    let error = |socket: &Path| {
+        Disk::open("blk.0", address(socket), 1, &Tuning::default()).map(|_| ()).unwrap_err().to_string()
+    };
     assert!(error(&socket).ends_with("No such file or directory (os error 2); start its backend first"));
     drop(UnixListener::bind(&*socket).unwrap());
     assert!(error(&socket).ends_with("Connection refused (os error 111); start its backend first"));
@@ -394,7 +396,7 @@ fn a_successor_must_be_as_able() {
 fn private_memory_is_the_monitors_mistake_and_said() {
     let socket = Scratch::new("private");
     let _peer = Peer::start(&socket, Offer::default(), ones(1));
-    let mut disk = Disk::open("blk.0", address(&socket), 1).unwrap();
+    let mut disk = Disk::open("blk.0", address(&socket), 1, &Tuning::default()).unwrap();
     let ranges = [(GuestAddress(0), 1 << 20)];
     let memory = Arc::new(vm_memory::GuestMemoryMmap::from_ranges(&ranges).unwrap());
     let queue = QueueResources {

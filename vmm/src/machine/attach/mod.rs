@@ -38,8 +38,10 @@ use crate::config::{Config, Disk, Transport, Virtio};
 use crate::kvm::doorbell::Doorbells;
 use crate::kvm::msi::Vectors;
 use crate::kvm::vm::{self, Vm};
+use crate::sandbox::{Sandbox, Who};
 use crate::status::{Fatal, Status, say};
-use crate::sys::affinity;
+use crate::sys::terminal::restore_at_once;
+use crate::sys::{affinity, limits};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -102,18 +104,22 @@ type Workers = Arc<Mutex<Vec<(String, Vec<usize>)>>>;
 
 impl Opened {
     /// Opens what `config` names.
-    pub fn open(config: &Config) -> Result<Opened, Error> {
+    pub fn open(config: &Config, sandbox: &Sandbox) -> Result<Opened, Error> {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         let workers = Workers::default();
-        let tuning = tuning(config, workers.clone());
+        let tuning = tuning(config, workers.clone(), sandbox);
         for (index, Disk { medium, queues }) in config.disks.iter().enumerate() {
             let name = format!("blk.{index}");
             devices.push(match medium {
                 Medium::Image(image, engine) => {
+                    if image.direct && config.memory.prefault {
+                        // Guest memory is registered with io_uring once there are no capabilities.
+                        limits::allow_locked_memory();
+                    }
                     Box::new(Blk::new(&name, Image::open(image)?, *engine, *queues, tuning.clone())?)
                 }
                 Medium::VhostUser(socket) => {
-                    Box::new(vhost_user::blk::Disk::open(&name, Address::new(socket), *queues)?)
+                    Box::new(vhost_user::blk::Disk::open(&name, Address::new(socket), *queues, &tuning)?)
                 }
             });
         }
@@ -298,8 +304,9 @@ impl Attached {
 
 /// How workers run. A worker is started by the vCPU that brings its device up, and must not inherit
 /// where that one is pinned.
-fn tuning(config: &Config, workers: Workers) -> Tuning {
+fn tuning(config: &Config, workers: Workers, sandbox: &Sandbox) -> Tuning {
     let (pins, everywhere) = (config.pin.workers.clone(), affinity::allowed());
+    let (inside, keeper) = (sandbox.clone(), sandbox.clone());
     let entered = move |device: &str, thread: i32| {
         let worker = device.replace('.', "");
         let pinned = pins.iter().find(|(name, _)| *name == worker).map(|(_, cpu)| usize::from(*cpu));
@@ -308,10 +315,23 @@ fn tuning(config: &Config, workers: Workers) -> Tuning {
             say(format_args!("keep {worker} on host CPUs {cpus:?}: {error}"));
         }
         lock(&workers).push((worker, affinity::allowed_of(thread)));
+        if thread == 0 {
+            confine(&inside, Who::Worker);
+        }
     };
     Tuning {
         busy_poll: config.virtio.busy_poll,
         resident: config.memory.prefault,
         entered: Arc::new(entered),
+        keeps: Arc::new(move || confine(&keeper, Who::Keeper)),
+    }
+}
+
+/// The calling thread of a device serves under its filter, or not at all.
+fn confine(sandbox: &Sandbox, who: Who) {
+    if let Err(error) = sandbox.enter(who) {
+        say(&error);
+        restore_at_once();
+        std::process::exit(error.status().code().into());
     }
 }

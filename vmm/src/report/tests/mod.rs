@@ -16,6 +16,7 @@ use crate::run::end::End;
 use crate::run::ledger::{Exit, Ledger};
 use crate::run::threads::Usage;
 use crate::run::vcpu::Buses;
+use crate::sandbox::Made;
 use crate::status::Status;
 use crate::sys::clock::TickRate;
 use crate::sys::switches::Switches;
@@ -65,6 +66,7 @@ fn config() -> Config {
         live: false,
         trace_exits: false,
         timeout: Some(Duration::from_secs(9)),
+        sandbox: true,
         verbose: false,
         asked: vec![asked(Knob::HaltPoll, "50000"), asked(Knob::Thp, "on")],
     }
@@ -166,6 +168,7 @@ fn report() -> Report {
         counters: Some(counters(2)),
         canary: Canary::saw(&["pages_4k"], &["exits", "io_exits", "irq_window_exits"]),
         trace: None,
+        sandbox: Made { seccomp: true, landlock: Some(7) },
         memory: MemoryFacts {
             asked: "256 MiB in transparent huge pages".into(),
             got_bytes: Some(104 << 20),
@@ -242,6 +245,7 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
         counters: None,
         canary: Canary::default(),
         trace: None,
+        sandbox: Made::default(),
         memory: MemoryFacts::default(),
         devices: vec![],
         knobs: vec![],

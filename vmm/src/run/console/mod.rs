@@ -23,6 +23,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::config;
 use crate::config::console::Place;
 use crate::run::signals::{Signals, Wish};
+use crate::sandbox::Sandbox;
 use crate::status::{Fatal, Status};
 use crate::sys::terminal;
 use escape::Command;
@@ -105,8 +106,13 @@ impl Wire {
     /// Puts a terminal into raw mode and starts the thread that writes; `_signals` must have been taken
     /// before, so that the thread gets none. From here on the terminal is restored when the [`Console`]
     /// is dropped: `std::process::exit` would leave it raw.
-    pub fn connect(self, port: Arc<Mutex<dyn Port>>, _signals: &Signals) -> io::Result<Console> {
-        let output = Output::start(self.buffer, self.output)?;
+    pub fn connect(
+        self,
+        port: Arc<Mutex<dyn Port>>,
+        _signals: &Signals,
+        sandbox: &Sandbox,
+    ) -> io::Result<Console> {
+        let output = Output::start(self.buffer, self.output, sandbox)?;
         let input = self.input.map(|file| Input::new(file, port.clone())).transpose()?;
         Ok(Console { output, input, room: self.room, port })
     }

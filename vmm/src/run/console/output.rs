@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
+use crate::sandbox::{Sandbox, Who};
+
 /// Bytes that wait for a slow reader; what comes beyond is dropped and counted.
 const BACKLOG: usize = 64 << 20;
 /// Bytes of one write(2).
@@ -169,12 +171,15 @@ impl Buffer {
 
 impl Output {
     /// Starts the thread that writes what comes into `buffer` to `file`.
-    pub fn start(buffer: Buffer, file: File) -> io::Result<Output> {
-        let reader = buffer.clone();
-        let thread = Builder::new()
-            .name("console".into())
-            .stack_size(64 << 10)
-            .spawn(move || write_all(&reader, &file))?;
+    pub fn start(buffer: Buffer, file: File, sandbox: &Sandbox) -> io::Result<Output> {
+        let (reader, sandbox) = (buffer.clone(), sandbox.clone());
+        let thread =
+            Builder::new().name("console".into()).stack_size(64 << 10).spawn(move || {
+                match sandbox.enter(Who::Console) {
+                    Ok(()) => write_all(&reader, &file),
+                    Err(error) => reader.fail(io::Error::other(error)),
+                }
+            })?;
         Ok(Output { buffer, thread })
     }
 
@@ -256,7 +261,7 @@ mod tests {
 
     fn start(file: impl Into<OwnedFd>) -> (Buffer, Output) {
         let buffer = Buffer::new();
-        (buffer.clone(), Output::start(buffer, File::from(file.into())).unwrap())
+        (buffer.clone(), Output::start(buffer, File::from(file.into()), &Sandbox::open()).unwrap())
     }
 
     fn put(buffer: &Buffer, text: &[u8]) {
@@ -306,7 +311,7 @@ mod tests {
     fn a_reader_who_never_reads_costs_the_backlog_and_no_more() {
         let (_near, far) = pipe().unwrap();
         let buffer = Buffer::with_limit(100_000);
-        let output = Output::start(buffer.clone(), File::from(OwnedFd::from(far))).unwrap();
+        let output = Output::start(buffer.clone(), File::from(OwnedFd::from(far)), &Sandbox::open()).unwrap();
         (0..300_000).for_each(|_| buffer.put(b'x'));
         assert!(buffer.lock().waiting.len() <= 100_000);
         let fate = output.finish(|| true);

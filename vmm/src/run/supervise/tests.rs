@@ -13,6 +13,7 @@ use vmm_sys_util::tempfile::TempFile;
 
 use super::*;
 use crate::run::console::Wire;
+use crate::sandbox::Sandbox;
 
 struct Rig {
     ended: EventFd,
@@ -26,7 +27,7 @@ fn rig(input: impl Into<OwnedFd>) -> Rig {
     let wire = Wire::between(File::create("/dev/null").unwrap(), Some(File::from(input.into()))).unwrap();
     let irq = EventFd::new(EFD_NONBLOCK).unwrap();
     let serial = Arc::new(Mutex::new(Serial::new(irq, wire.line().unwrap())));
-    let console = wire.connect(serial.clone(), &signals).unwrap();
+    let console = wire.connect(serial.clone(), &signals, &Sandbox::open()).unwrap();
     Rig { ended: EventFd::new(EFD_NONBLOCK).unwrap(), signals, console, serial }
 }
 
