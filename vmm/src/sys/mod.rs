@@ -22,6 +22,7 @@ pub mod limits;
 pub mod mapping;
 pub mod memory_slot;
 pub mod null;
+pub mod own_image;
 pub mod peer;
 pub mod port;
 pub mod privileges;
