@@ -96,6 +96,33 @@ fn a_disk_that_is_not_there_or_not_enough() {
     let _ = std::fs::remove_file(image);
 }
 
+/// A sum over the queues of the first device.
+fn sum(report: &serde_json::Value, key: &str) -> u64 {
+    let queues = report["devices"][0]["queues"].as_array().expect("queues");
+    queues.iter().filter_map(|queue| queue[key].as_u64()).sum()
+}
+
+#[test]
+fn a_disk_waits_for_what_it_may_do_in_a_second() {
+    let Some(_) = any_guest() else { return };
+    let image = image(16 << 20);
+    let [flag, path] = disk(&image);
+    // Of 4 KiB each: two are saved up, the others wait for some 60 ms; no host takes so long for one itself.
+    let workload = "blk,items=8";
+    for (engine, rate) in [("sync", "64K"), ("uring", "64K"), ("sync", "16ops"), ("uring", "1G+16ops")] {
+        let disk = format!("{path},engine={engine},rate={rate}");
+        let ended = machine(&[workload]).args([&flag, &disk]).run();
+        ended.expect("exit", 0);
+        assert_eq!((ended.value(workload, "ops"), ended.value(workload, "failed")), (8, 0), "{disk}");
+        let (waits, us) = (sum(&ended.report, "throttled"), sum(&ended.report, "throttled_us"));
+        assert!((4..=8).contains(&waits) && us > 0, "{disk}: {waits} waits, {us} us");
+        assert_eq!(sum(&ended.report, "chains"), 8);
+    }
+    let free = machine(&[workload]).args([flag, path]).run();
+    assert_eq!(sum(&free.report, "throttled"), 0);
+    let _ = std::fs::remove_file(image);
+}
+
 #[test]
 fn writes_to_a_disk_that_refuses_them_fail_one_by_one() {
     let Some(_) = any_guest() else { return };

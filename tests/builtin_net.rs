@@ -62,6 +62,21 @@ fn every_request_is_answered_on_either_transport() {
 }
 
 #[test]
+fn a_card_waits_for_what_it_may_do_in_a_second() {
+    let Some((tap, reflector)) = answering_tap(false) else { return };
+    let workload = format!("rr,items=10,size=700,{}", ends(&tap, &reflector));
+    let [flag, net] = tap.net();
+    // Two frames for each request: some are saved up, the others wait for 50 ms.
+    let words = ["--memory", "128M", "--workload", &workload, &flag];
+    let ended = vmm(words).args([format!("{net},rate=20ops")]).run();
+    ended.expect("exit", 0);
+    assert_eq!((ended.value(&workload, "ops"), ended.value(&workload, "lost")), (10, 0));
+    let queues = ended.report["devices"][0]["queues"].as_array().expect("queues");
+    let waits: u64 = queues.iter().filter_map(|queue| queue["throttled"].as_u64()).sum();
+    assert!(waits >= 10, "{queues:#?}");
+}
+
+#[test]
 fn a_polled_card_takes_no_exit() {
     let Some((tap, reflector)) = answering_tap(false) else { return };
     let ends = ends(&tap, &reflector);

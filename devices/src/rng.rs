@@ -11,6 +11,7 @@ use crate::virtio::chain::Chain;
 use crate::virtio::device::{Device, Kind};
 use crate::virtio::front::OperationCounts;
 use crate::virtio::queue::{ChainHandler, Served};
+use crate::virtio::rate::Throttle;
 use crate::virtio::tally::{Shared, Tally};
 use crate::virtio::userspace::{EachChain, Group, Tuning, Userspace};
 
@@ -31,7 +32,7 @@ impl Rng {
         let source = File::open("/dev/urandom")?;
         let shared = Shared::new(&["read"]);
         let handler = Source { file: source, tally: Tally::default(), shared: shared.clone() };
-        let group = Group { queues: vec![0], server: Box::new(EachChain(handler)) };
+        let group = Group { queues: vec![0], server: Box::new(EachChain::new(handler, Throttle::default())) };
         let backend = Userspace::new(name, u64::MAX, vec![group], tuning);
         Ok(Rng { name: name.into(), backend, tally: shared })
     }

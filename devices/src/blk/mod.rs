@@ -15,6 +15,7 @@ mod trouble;
 pub mod uring;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use virtio_bindings::virtio_blk::*;
 
@@ -24,6 +25,7 @@ use request::Op;
 use crate::virtio::backend::QueueBackend;
 use crate::virtio::device::{Device, Kind};
 use crate::virtio::front::OperationCounts;
+use crate::virtio::rate::{Limiter, Throttle};
 use crate::virtio::tally::Shared;
 use crate::virtio::userspace::{EachChain, Group, Server, Tuning, Userspace};
 
@@ -75,10 +77,17 @@ impl Blk {
         let image = Arc::new(image);
         let (features, config) = (features(&image, queues), config(&image, queues));
         let tally = Shared::new(&Op::NAMES);
+        let limiter = Limiter::new(tuning.rate, Instant::now());
         let server = |_| -> Box<dyn Server> {
             match engine {
-                Engine::Sync => Box::new(EachChain(sync::Disk::new(image.clone(), tally.clone()))),
-                Engine::Uring => Box::new(uring::Disk::new(image.clone(), tally.clone(), tuning.resident)),
+                Engine::Sync => {
+                    let disk = sync::Disk::new(image.clone(), tally.clone());
+                    Box::new(EachChain::new(disk, Throttle::new(&limiter)))
+                }
+                Engine::Uring => {
+                    let throttle = Throttle::new(&limiter);
+                    Box::new(uring::Disk::new(image.clone(), tally.clone(), tuning.resident, throttle))
+                }
             }
         };
         let groups = (0..queues).map(|queue| Group { queues: vec![queue], server: server(queue) }).collect();

@@ -19,6 +19,7 @@ use crate::sys::segments::Segments;
 use crate::sys::uring::{Landed, Transfer, Uring};
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::Queue;
+use crate::virtio::rate::Throttle;
 use crate::virtio::ring::RingError;
 use crate::virtio::tally::{Shared, Tally};
 use crate::virtio::userspace::Server;
@@ -36,6 +37,7 @@ pub struct Disk {
     resident: bool,
     tally: Tally,
     shared: Shared,
+    throttle: Throttle,
     flight: Option<Flight>,
 }
 
@@ -56,8 +58,8 @@ struct Pending {
 }
 
 impl Disk {
-    pub fn new(image: Arc<Image>, shared: Shared, resident: bool) -> Disk {
-        Disk { image, resident, tally: Tally::default(), shared, flight: None }
+    pub fn new(image: Arc<Image>, shared: Shared, resident: bool, throttle: Throttle) -> Disk {
+        Disk { image, resident, tally: Tally::default(), shared, throttle, flight: None }
     }
 
     /// Takes what the driver has made available, and starts or does it. Returns how much it was.
@@ -65,6 +67,10 @@ impl Disk {
         let Some(flight) = &mut self.flight else { return Ok(0) };
         let mut taken = 0;
         while flight.uring.flying() < QUEUE_SIZE.into() && queue.ring().take(&mut flight.chain)? {
+            if !self.throttle.admits(&queue.resources.counters) {
+                queue.ring().untake(1);
+                break;
+            }
             taken += 1;
             let start = Instant::now();
             let mut status = flight.spare();
@@ -77,6 +83,7 @@ impl Disk {
                     continue;
                 }
             };
+            self.throttle.charge(request.len);
             let pending = Pending { head: flight.chain.head, request, status, start };
             let rest = match transfer(&self.image, &request, &flight.chain) {
                 Some(what) => flight.start(what, pending),
@@ -200,6 +207,14 @@ impl Server for Disk {
         done += self.land(queue);
         queue.settle();
         Ok(taken? + done > 0)
+    }
+
+    fn awaits_kick(&self, _: u16) -> bool {
+        !self.throttle.is_shut()
+    }
+
+    fn nap(&self) -> Option<i32> {
+        self.throttle.nap()
     }
 
     fn end(&mut self, _: &mut [Queue]) {

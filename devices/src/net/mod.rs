@@ -25,6 +25,7 @@ mod trouble;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use virtio_bindings::virtio_net::*;
 
@@ -35,6 +36,7 @@ use tap::Tap;
 use crate::virtio::backend::QueueBackend;
 use crate::virtio::device::{Device, Kind};
 use crate::virtio::front::OperationCounts;
+use crate::virtio::rate::Limiter;
 use crate::virtio::tally::Shared;
 use crate::virtio::userspace::{Group, Tuning, Userspace};
 
@@ -92,12 +94,14 @@ impl Net {
         let tap = Arc::new(tap);
         let pairs = tap.pairs();
         let (face, tally) = (Arc::new(Face::new(options.mac, tap.is_up())), Shared::new(&OPERATIONS));
+        let limiter = Limiter::new(tuning.rate, Instant::now());
         let group = |pair: u16| {
             let mut queues = vec![2 * pair, 2 * pair + 1];
             queues.extend((pair == 0 && pairs > 1).then_some(2 * pairs));
             // Without MQ the control queue is number 2, wherever the pairs end (§5.1.2).
             queues.extend((pair == 0 && pairs == 1).then_some(2));
-            Group { queues, server: Box::new(Pair::new(tap.clone(), pair, face.clone(), tally.clone())) }
+            let served = Pair::new(tap.clone(), pair, face.clone(), tally.clone()).limited(&limiter);
+            Group { queues, server: Box::new(served) }
         };
         let groups = (0..pairs).map(group).collect();
         let backend = Userspace::new(name, u64::MAX, groups, tuning);

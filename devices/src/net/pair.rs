@@ -18,6 +18,7 @@ use super::send::Send;
 use super::tap::Tap;
 use crate::sys::link::Changes;
 use crate::virtio::queue::Queue;
+use crate::virtio::rate::{Limiter, Throttle};
 use crate::virtio::ring::RingError;
 use crate::virtio::tally::{Shared, Tally};
 use crate::virtio::userspace::Server;
@@ -43,6 +44,8 @@ pub struct Pair {
     shared: Shared,
     /// Of the host's interfaces; the first pair watches them.
     changes: Option<Changes>,
+    /// What the receive and the send queue may do.
+    throttles: [Throttle; 2],
 }
 
 impl Pair {
@@ -59,7 +62,14 @@ impl Pair {
             tally: Tally::default(),
             shared,
             changes: None,
+            throttles: Default::default(),
         }
+    }
+
+    /// One that does no more in a second than this lets it.
+    pub fn limited(mut self, limiter: &Option<Arc<Limiter>>) -> Pair {
+        self.throttles = [Throttle::new(limiter), Throttle::new(limiter)];
+        self
     }
 
     /// One of a card that is another process's.
@@ -87,6 +97,7 @@ impl Pair {
         held: &mut Held,
         tally: &mut Tally,
         file: &File,
+        [receives, sends]: &mut [Throttle; 2],
         queues: &mut [Queue],
     ) -> Result<bool, RingError> {
         let mut done = 0;
@@ -94,7 +105,7 @@ impl Pair {
             match self.role(queue.resources.index) {
                 Role::Send => {
                     let before = queue.resources.counters.bytes.get();
-                    let sent = queue.drain_quietly(&mut Send { tap: file, tally, since: None })?;
+                    let sent = queue.drain_quietly(&mut Send { tap: file, tally, since: None }, sends)?;
                     if sent > 0 {
                         let bytes = queue.resources.counters.bytes.get() - before;
                         held.add(sent, bytes, queue.ring().size(), Instant::now());
@@ -112,7 +123,7 @@ impl Pair {
         }
         for queue in queues.iter_mut() {
             if let Role::Receive = self.role(queue.resources.index) {
-                let came = receive.serve(file, queue, &self.filter.1, tally)?;
+                let came = receive.serve(file, queue, &self.filter.1, tally, receives)?;
                 if came > 0 {
                     held.answered(Instant::now());
                 }
@@ -178,7 +189,9 @@ impl Server for Pair {
             self.filter = (changes, self.face.filter());
         }
         let (mut held, mut tally) = (std::mem::take(&mut self.held), std::mem::take(&mut self.tally));
-        let result = self.exchange(&mut receive, &mut held, &mut tally, file, queues);
+        let mut throttles = std::mem::take(&mut self.throttles);
+        let result = self.exchange(&mut receive, &mut held, &mut tally, file, &mut throttles, queues);
+        self.throttles = throttles;
         (self.receive, self.held, self.tally) = (Some(receive), held, tally);
         result
     }
@@ -186,13 +199,15 @@ impl Server for Pair {
     fn awaits_kick(&self, queue: u16) -> bool {
         match self.role(queue) {
             Role::Receive => self.receive.as_ref().is_some_and(|receive| receive.starved),
-            Role::Send | Role::Control => true,
+            Role::Send => !self.throttles[1].is_shut(),
+            Role::Control => true,
             Role::None => false,
         }
     }
 
     fn nap(&self) -> Option<i32> {
-        self.held.nap()
+        let naps = self.throttles.iter().filter_map(Throttle::nap);
+        naps.chain(self.held.nap()).min()
     }
 
     fn end(&mut self, _: &mut [Queue]) {

@@ -13,10 +13,11 @@ use std::time::Instant;
 use super::filter::{Filter, Mac};
 use super::{HEADER, RECEIVE, UNWANTED, would_block};
 use crate::sys::Memory;
-use crate::sys::file::read_some;
+use crate::sys::file::{read_some, readable};
 use crate::sys::segments::Segments;
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::Queue;
+use crate::virtio::rate::Throttle;
 use crate::virtio::ring::RingError;
 use crate::virtio::tally::Tally;
 
@@ -67,6 +68,7 @@ impl Receive {
         queue: &mut Queue,
         filter: &Filter,
         tally: &mut Tally,
+        throttle: &mut Throttle,
     ) -> Result<usize, RingError> {
         let mut frames = 0;
         let mut since = Instant::now();
@@ -76,6 +78,13 @@ impl Receive {
             if self.starved {
                 break;
             }
+            if throttle.limits() {
+                // A frame that is not there waits for nothing.
+                self.ready = readable(tap);
+                if !self.ready || !throttle.admits(&queue.resources.counters) {
+                    break;
+                }
+            }
             match read_some(tap.as_fd(), self.gather()) {
                 Ok(len) => {
                     let wanted = filter.wants(self.destination());
@@ -84,6 +93,7 @@ impl Receive {
                     }
                     let now = Instant::now();
                     let (kind, bytes) = (if wanted { RECEIVE } else { UNWANTED }, len.saturating_sub(HEADER));
+                    throttle.charge(bytes as u64);
                     tally.record(kind, bytes as u64, false, now - since);
                     since = now;
                 }

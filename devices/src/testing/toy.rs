@@ -4,6 +4,7 @@ use crate::virtio::backend::QueueBackend;
 use crate::virtio::chain::Chain;
 use crate::virtio::device::{Device, Kind};
 use crate::virtio::queue::{ChainHandler, Served};
+use crate::virtio::rate::Throttle;
 use crate::virtio::userspace::{EachChain, Group, Tuning, Userspace};
 
 /// Gives every chain back, full of ones.
@@ -22,7 +23,7 @@ pub struct Toy(Userspace);
 impl Toy {
     /// One of them.
     pub fn boxed() -> Box<Toy> {
-        let group = Group { queues: vec![0, 1], server: Box::new(EachChain(Ones)) };
+        let group = Group { queues: vec![0, 1], server: Box::new(EachChain::new(Ones, Throttle::default())) };
         Box::new(Toy(Userspace::new("toy.0", u64::MAX, vec![group], Tuning::default())))
     }
 }

@@ -22,6 +22,9 @@ pub struct Counters {
     pub polls_found: Count,
     pub polls_empty: Count,
     pub errors: Count,
+    /// Waits for what the device may do in a second, and how long they were.
+    pub throttled: Count,
+    pub throttled_ns: Count,
 }
 
 /// What a thread that serves a device has cost.
@@ -76,6 +79,9 @@ pub struct QueueCounts {
     pub polls_empty: u64,
     /// Requests answered with an error.
     pub errors: u64,
+    /// Waits for what the device may do in a second, and how long they were.
+    pub throttled: u64,
+    pub throttled_ns: u64,
 }
 
 impl Counters {
@@ -92,6 +98,8 @@ impl Counters {
             polls_found: self.polls_found.get(),
             polls_empty: self.polls_empty.get(),
             errors: self.errors.get(),
+            throttled: self.throttled.get(),
+            throttled_ns: self.throttled_ns.get(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod fault;
 pub mod front;
 pub mod interrupt;
 pub mod queue;
+pub mod rate;
 pub mod ring;
 pub mod status;
 pub mod tally;

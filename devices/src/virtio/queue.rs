@@ -2,6 +2,7 @@
 
 use super::backend::QueueResources;
 use super::chain::Chain;
+use super::rate::Throttle;
 use super::ring::{Ring, RingError};
 
 /// A queue as its serving thread holds it.
@@ -63,29 +64,54 @@ impl Queue {
     /// Serves what is there, at most one ring's worth, with one interrupt at the end.
     /// Returns how many chains were served.
     pub fn drain(&mut self, handler: &mut dyn ChainHandler) -> Result<u32, RingError> {
-        let result = self.drain_quietly(handler);
+        self.drain_at(handler, &mut Throttle::default())
+    }
+
+    /// The same, as fast as `throttle` lets it.
+    pub fn drain_at(
+        &mut self,
+        handler: &mut dyn ChainHandler,
+        throttle: &mut Throttle,
+    ) -> Result<u32, RingError> {
+        let result = self.drain_quietly(handler, throttle);
         self.settle();
         result
     }
 
     /// The same without the interrupt, which the caller owes.
-    pub fn drain_quietly(&mut self, handler: &mut dyn ChainHandler) -> Result<u32, RingError> {
+    pub fn drain_quietly(
+        &mut self,
+        handler: &mut dyn ChainHandler,
+        throttle: &mut Throttle,
+    ) -> Result<u32, RingError> {
         let Some(mut chain) = self.chain.take() else { return Ok(0) };
-        let result = self.drain_into(&mut chain, handler);
+        let result = self.drain_into(&mut chain, handler, throttle);
         self.chain = Some(chain);
         result
     }
 
-    fn drain_into(&mut self, chain: &mut Chain, handler: &mut dyn ChainHandler) -> Result<u32, RingError> {
+    fn drain_into(
+        &mut self,
+        chain: &mut Chain,
+        handler: &mut dyn ChainHandler,
+        throttle: &mut Throttle,
+    ) -> Result<u32, RingError> {
         let mut served = 0;
         for _ in 0..self.ring.size() {
             if !self.ring.take(chain)? {
+                break;
+            }
+            if !throttle.admits(&self.resources.counters) {
+                self.ring.untake(1);
                 break;
             }
             let outcome = handler.handle(self.resources.index, chain);
             if outcome == Served::Wait {
                 self.ring.untake(1);
                 break;
+            }
+            if let Served::Done { payload, .. } = outcome {
+                throttle.charge(payload);
             }
             self.finish(chain.head, outcome);
             served += 1;

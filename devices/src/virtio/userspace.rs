@@ -30,6 +30,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::backend::{BackendError, DataPath, QueueBackend, QueueResources};
 use super::counters::{ThreadCounts, cpu_ns};
 use super::queue::{ChainHandler, Queue};
+use super::rate::{Rate, Throttle};
 use super::ring::RingError;
 
 /// Serves some queues of one device, on one thread.
@@ -80,19 +81,36 @@ pub trait Server: Send {
 }
 
 /// A server that needs to see one chain at a time only.
-pub struct EachChain<H>(pub H);
+pub struct EachChain<H> {
+    handler: H,
+    throttle: Throttle,
+}
+
+impl<H> EachChain<H> {
+    pub fn new(handler: H, throttle: Throttle) -> EachChain<H> {
+        EachChain { handler, throttle }
+    }
+}
 
 impl<H: ChainHandler> Server for EachChain<H> {
     fn serve(&mut self, queues: &mut [Queue], _: bool) -> Result<bool, RingError> {
         let mut served = 0;
         for queue in queues {
-            served += queue.drain(&mut self.0)?;
+            served += queue.drain_at(&mut self.handler, &mut self.throttle)?;
         }
         Ok(served > 0)
     }
 
+    fn awaits_kick(&self, _: u16) -> bool {
+        !self.throttle.is_shut()
+    }
+
+    fn nap(&self) -> Option<i32> {
+        self.throttle.nap()
+    }
+
     fn end(&mut self, _: &mut [Queue]) {
-        self.0.end();
+        self.handler.end();
     }
 }
 
@@ -109,6 +127,8 @@ pub struct Tuning {
     pub busy_poll: Duration,
     /// Guest memory is populated before the start.
     pub resident: bool,
+    /// What a device may do in a second.
+    pub rate: Rate,
     /// Called for each thread before it serves: pins it, and confines it.
     pub entered: Entered,
     /// Called by each thread that keeps a connection to another process, before it does: confines it.
@@ -123,6 +143,7 @@ impl Default for Tuning {
         Tuning {
             busy_poll: Duration::ZERO,
             resident: false,
+            rate: Rate::default(),
             entered: Arc::new(|_, _| ()),
             keeps: Arc::new(|| ()),
         }

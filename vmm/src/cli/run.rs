@@ -7,12 +7,13 @@ use std::time::Duration;
 use abi::tour;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use devices::virtio::rate::Rate;
 
 use super::usage::Usage;
 use crate::config::disk::Medium;
 use crate::config::keys::KeyError;
 use crate::config::memory::{Pool, Size};
-use crate::config::net::Wire;
+use crate::config::net::{UNLIMITED, Wire};
 use crate::config::pin::Pin;
 use crate::config::report::Request;
 use crate::config::{
@@ -114,12 +115,12 @@ struct Ram {
 #[command(next_help_heading = "Device knobs")]
 struct Devices {
     /// A raw image or block device as virtio disk: path=FILE[,ro][,direct][,engine=sync|uring]
-    /// [,queues=N][,serial=S], or one that another process serves: vhost-user=SOCKET[,queues=N]; may be
+    /// [,queues=N][,serial=S][,rate=BYTES+Nops in a second], or one that another process serves: vhost-user=SOCKET[,queues=N]; may be
     /// repeated [default engine: uring where this host has io_uring]
     #[arg(long, value_name = "KEYS")]
     disk: Vec<Disk>,
     /// A tap as virtio network card: tap=NAME or fd=N[:N…], [,mac=MAC][,queues=N][,offload=on|off]
-    /// [,vhost=on|off], or a card whose frames another process carries: vhost-user=SOCKET[,…]; may be
+    /// [,vhost=on|off][,rate=BYTES+Nops in a second], or a card whose frames another process carries: vhost-user=SOCKET[,…]; may be
     /// repeated
     #[arg(long, value_name = "KEYS")]
     net: Vec<Net>,
@@ -231,6 +232,9 @@ impl Args {
         if !devices.virtio().irqfd && (of_others || devices.net.iter().any(by_kernel)) {
             let why = KeyError::Whole("vhost and vhost-user raise their interrupts by irqfd alone");
             return Err(Usage::flag("irqfd", Some("off".into()), why));
+        }
+        if devices.net.iter().any(|net| by_kernel(net) && net.rate != Rate::default()) {
+            return Err(Usage::flag("net", None, UNLIMITED));
         }
         let tour = guest.kernel.is_none() && guest.workload.is_empty();
         let vcpus = cpus.vcpus.unwrap_or(if tour { tour::VCPUS } else { 1 });

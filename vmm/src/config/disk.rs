@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use devices::blk::Engine;
 use devices::blk::image::Options;
+use devices::virtio::rate::Rate;
 
 use super::keys::{self, KeyError};
+use super::rate;
 use super::word::choose;
 
 /// One disk.
@@ -14,6 +16,7 @@ use super::word::choose;
 pub struct Disk {
     pub medium: Medium,
     pub queues: u16,
+    pub rate: Rate,
 }
 
 /// What is behind it.
@@ -24,14 +27,14 @@ pub enum Medium {
     VhostUser(PathBuf),
 }
 
-const KEYS: &[&str] = &["path", "ro", "direct", "engine", "queues", "serial", "vhost-user"];
+const KEYS: &[&str] = &["path", "ro", "direct", "engine", "queues", "serial", "rate", "vhost-user"];
 
 impl FromStr for Disk {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Disk, KeyError> {
         let (mut image, mut engine, mut queues) = (Options::default(), None, 1);
-        let mut socket = None;
+        let (mut socket, mut rate) = (None, Rate::default());
         let items = keys::items(text, KEYS)?;
         for item in &items {
             match item.key {
@@ -40,6 +43,7 @@ impl FromStr for Disk {
                 "direct" => image.direct = item.switch()?,
                 "engine" => engine = Some(item.parse(self::engine)?),
                 "queues" => queues = item.parse(keys::queues)?,
+                "rate" => rate = item.parse(rate::parse)?,
                 "vhost-user" => socket = Some(item.parse(keys::socket)?),
                 _ => image.serial = item.text()?.into(),
             }
@@ -54,7 +58,7 @@ impl FromStr for Disk {
             }
             None => Medium::Image(image, engine.unwrap_or_else(Engine::best)),
         };
-        Ok(Disk { medium, queues })
+        Ok(Disk { medium, queues, rate })
     }
 }
 
@@ -68,11 +72,12 @@ mod tests {
 
     #[test]
     fn as_it_is_written() {
-        let disk: Disk = "path=a=b,ro,direct=off,engine=uring,queues=4,serial=S1".parse().unwrap();
+        let disk: Disk = "path=a=b,ro,direct=off,engine=uring,queues=4,serial=S1,rate=2M".parse().unwrap();
         let Medium::Image(image, engine) = disk.medium else { panic!("no image") };
         assert_eq!((image.path.to_str(), image.serial.as_str()), (Some("a=b"), "S1"));
         assert!(image.read_only && !image.direct);
         assert_eq!((engine, disk.queues), (Engine::Uring, 4));
+        assert_eq!(disk.rate.bytes.map(u64::from), Some(2 << 20));
         let disk: Disk = "vhost-user=/run/a.sock,queues=2".parse().unwrap();
         assert!(matches!(disk.medium, Medium::VhostUser(path) if path.ends_with("a.sock")));
     }

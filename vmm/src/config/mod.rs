@@ -2,7 +2,8 @@
 //!
 //! - [`boot`], [`vcpus`], [`memory`], [`pin`], [`idle`], [`pv`], [`console`], [`report`],
 //!   [`timeout`]  one file per knob: how it is written, what is valid, what follows
-//! - [`disk`], [`net`], [`vsock`]  devices, each written as [`keys`]; [`virtio`]: how drivers reach them
+//! - [`disk`], [`net`], [`vsock`]  devices, each written as [`keys`]; [`rate`]: how much they may do;
+//!   [`virtio`]: how drivers reach them
 //! - [`knobs`]  flag → the counter that proves it
 //! - [`input`]  files that a user names
 //! - [`word`]   one of a few words, and the nearest
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod net;
 pub mod pin;
 pub mod pv;
+pub mod rate;
 pub mod report;
 pub mod timeout;
 pub mod vcpus;

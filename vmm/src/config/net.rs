@@ -4,7 +4,10 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use devices::virtio::rate::Rate;
+
 use super::keys::{self, KeyError};
+use super::rate;
 
 /// One network card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,7 @@ pub struct Net {
     pub offload: bool,
     /// The kernel's vhost-net serves it; `None`: as `--vhost` says.
     pub vhost: Option<bool>,
+    pub rate: Rate,
 }
 
 /// What is at the other end.
@@ -39,7 +43,9 @@ impl Net {
     }
 }
 
-const KEYS: &[&str] = &["tap", "fd", "vhost-user", "mac", "queues", "offload", "vhost"];
+const KEYS: &[&str] = &["tap", "fd", "vhost-user", "mac", "queues", "offload", "vhost", "rate"];
+/// Whoever serves it must see each frame.
+pub const UNLIMITED: KeyError = KeyError::Whole("rate= limits what passes vmm: not vhost, not vhost-user");
 /// IFNAMSIZ without its zero.
 const NAME: usize = 15;
 
@@ -48,7 +54,7 @@ impl FromStr for Net {
 
     fn from_str(text: &str) -> Result<Net, KeyError> {
         let (mut tap, mut fds, mut mac, mut queues, mut offload) = (None, None, None, None, true);
-        let (mut vhost, mut socket) = (None, None);
+        let (mut vhost, mut socket, mut rate) = (None, None, Rate::default());
         for item in keys::items(text, KEYS)? {
             match item.key {
                 "tap" => tap = Some(item.parse(name)?),
@@ -56,6 +62,7 @@ impl FromStr for Net {
                 "vhost-user" => socket = Some(item.parse(keys::socket)?),
                 "mac" => mac = Some(item.parse(self::mac)?),
                 "queues" => queues = Some(item.parse(keys::queues)?),
+                "rate" => rate = item.parse(rate::parse)?,
                 "vhost" => vhost = Some(item.switch()?),
                 _ => offload = item.switch()?,
             }
@@ -65,6 +72,7 @@ impl FromStr for Net {
             (None, None, Some(_)) if vhost == Some(true) => {
                 return Err(KeyError::Whole("either vhost-user= or vhost=on: one of them serves"));
             }
+            (None, None, Some(_)) if rate != Rate::default() => return Err(UNLIMITED),
             (None, None, Some(socket)) => (Wire::VhostUser(socket), queues.unwrap_or(1)),
             (None, Some(fds), None) => {
                 let count = fds.len() as u16;
@@ -78,7 +86,7 @@ impl FromStr for Net {
             }
             _ => return Err(KeyError::Whole("one of tap=, fd= and vhost-user=, not several")),
         };
-        Ok(Net { wire, mac, queues, offload, vhost })
+        Ok(Net { wire, mac, queues, offload, vhost, rate })
     }
 }
 
@@ -119,7 +127,19 @@ mod tests {
     fn as_it_is_written() {
         let net: Net = "tap=t0,mac=02:00:00:00:00:aF,queues=2,offload=off".parse().unwrap();
         let mac = Some([2, 0, 0, 0, 0, 0xaf]);
-        assert_eq!(net, Net { wire: Wire::Tap("t0".into()), mac, queues: 2, offload: false, vhost: None });
+        assert_eq!(
+            net,
+            Net {
+                wire: Wire::Tap("t0".into()),
+                mac,
+                queues: 2,
+                offload: false,
+                vhost: None,
+                rate: Rate::default()
+            }
+        );
+        let net: Net = "tap=t0,rate=10ops".parse().unwrap();
+        assert_eq!(net.rate.operations.map(u64::from), Some(10));
         assert_eq!("fd=3:4".parse::<Net>().unwrap().queues, 2);
         let net: Net = "vhost-user=/run/a.sock,queues=4".parse().unwrap();
         assert_eq!((net.wire, net.queues), (Wire::VhostUser("/run/a.sock".into()), 4));
@@ -154,6 +174,8 @@ mod tests {
             "vhost-user=",
             "vhost-user=a,tap=b",
             "vhost-user=a,vhost",
+            "vhost-user=a,rate=1M",
+            "tap=a,rate=fast",
         ] {
             assert!(text.parse::<Net>().is_err(), "{text}");
         }

@@ -38,6 +38,8 @@ fn queue(counts: &QueueCounts, data_path: &str) -> Queue {
         polls: seen(counts.polls_found + counts.polls_empty),
         polls_found: seen(counts.polls_found),
         errors: seen(counts.errors),
+        throttled: seen(counts.throttled),
+        throttled_us: seen(counts.throttled_ns / 1000),
     }
 }
 

@@ -318,6 +318,9 @@ pub struct Queue {
     pub polls: Option<u64>,
     pub polls_found: Option<u64>,
     pub errors: Option<u64>,
+    /// Waits for what `rate=` lets the device do in a second, and how long they were in all.
+    pub throttled: Option<u64>,
+    pub throttled_us: Option<u64>,
 }
 
 /// A thread that served a device: a worker of this process, or the kernel's.

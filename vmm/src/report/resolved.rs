@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use devices::blk::Engine;
+use devices::virtio::rate::Rate;
 
 use crate::config::console::Place;
 use crate::config::disk::Medium;
@@ -78,6 +79,7 @@ fn disk(disk: &Disk) -> Value {
                 Engine::Uring => "uring",
             },
             "queues": disk.queues,
+            "rate": rate(disk.rate),
         }),
         Medium::VhostUser(socket) => json!({ "vhost_user": socket, "queues": disk.queues }),
     }
@@ -89,7 +91,12 @@ fn net(net: &Net) -> Value {
         Wire::Fds(fds) => (None, Some(fds), None),
         Wire::VhostUser(socket) => (None, None, Some(socket)),
     };
-    json!({ "tap": tap, "fds": fds, "vhost_user": socket, "mac": net.mac, "queues": net.queues, "offload": net.offload, "vhost": net.vhost })
+    json!({ "tap": tap, "fds": fds, "vhost_user": socket, "mac": net.mac, "queues": net.queues, "offload": net.offload, "vhost": net.vhost, "rate": rate(net.rate) })
+}
+
+/// In a second; `null`: no limit.
+fn rate(rate: Rate) -> Value {
+    json!({ "bytes": rate.bytes, "operations": rate.operations })
 }
 
 /// `null`: KVM's own choice.

@@ -19,6 +19,7 @@ use crate::vhost_user::message::{Code, F_PROTOCOL, MOST_REGIONS, MessageError, R
 use crate::virtio::chain::Chain;
 use crate::virtio::device::Device;
 use crate::virtio::queue::Queue;
+use crate::virtio::rate::Throttle;
 use crate::virtio::ring::RingError;
 use crate::virtio::userspace::{EachChain, Group, Server};
 
@@ -30,7 +31,11 @@ fn address(socket: &Path) -> Address {
 }
 
 fn ones(queues: u16) -> impl Fn(&Notes) -> Vec<Group> {
-    move |_| (0..queues).map(|q| Group { queues: vec![q], server: Box::new(EachChain(Ones)) }).collect()
+    move |_| {
+        (0..queues)
+            .map(|q| Group { queues: vec![q], server: Box::new(EachChain::new(Ones, Throttle::default())) })
+            .collect()
+    }
 }
 
 fn disk(socket: &Path, queues: u16) -> Rig {

@@ -25,6 +25,7 @@ use devices::vhost_user::session::Address;
 use devices::virtio::device::Device;
 use devices::virtio::front::{DeviceCounts, Front};
 use devices::virtio::interrupt::Interrupt;
+use devices::virtio::rate::Rate;
 use devices::virtio::transport::mmio::{self, VirtioMmio};
 use devices::virtio::transport::pci::VirtioPci;
 use devices::virtio::userspace::Tuning;
@@ -108,8 +109,9 @@ impl Opened {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         let workers = Workers::default();
         let tuning = tuning(config, workers.clone(), sandbox);
-        for (index, Disk { medium, queues }) in config.disks.iter().enumerate() {
+        for (index, Disk { medium, queues, rate }) in config.disks.iter().enumerate() {
             let name = format!("blk.{index}");
+            let tuning = Tuning { rate: *rate, ..tuning.clone() };
             devices.push(match medium {
                 Medium::Image(image, engine) => {
                     if image.direct && config.memory.prefault {
@@ -125,6 +127,7 @@ impl Opened {
         }
         for (index, card) in config.nets.iter().enumerate() {
             let name = format!("net.{index}");
+            let tuning = Tuning { rate: card.rate, ..tuning.clone() };
             let options = |wire: &str| net::Options {
                 mac: card.mac.unwrap_or_else(|| net::mac_for(wire)),
                 offload: card.offload,
@@ -322,6 +325,7 @@ fn tuning(config: &Config, workers: Workers, sandbox: &Sandbox) -> Tuning {
     Tuning {
         busy_poll: config.virtio.busy_poll,
         resident: config.memory.prefault,
+        rate: Rate::default(),
         entered: Arc::new(entered),
         keeps: Arc::new(move || confine(&keeper, Who::Keeper)),
     }

@@ -153,6 +153,10 @@ fn device(out: &mut String, device: &Device) {
         items.extend(
             queue.errors.filter(|errors| *errors > 0).map(|errors| format!("{} errors", count(errors))),
         );
+        let waits = queue.throttled.zip(queue.throttled_us).filter(|(waits, _)| *waits > 0);
+        items.extend(waits.map(|(waits, us)| {
+            format!("{} waits for its rate, {}", count(waits), duration(us.saturating_mul(1000)))
+        }));
         paragraph(out, "", " · ", &items);
     }
     let thread = |thread: &Thread| {
