@@ -1,9 +1,14 @@
-//! `vmm switch` as a program: its flags, its sockets, its signals, its reports. What it does with frames
-//! is tested beside it, in `devices`.
+//! `vmm switch` as a program: its flags, its sockets, its signals, its reports; and real machines at its
+//! ports: the built-in kernel's, Linux guests, QEMU's. What it does with frames is tested beside it, in
+//! `devices`; machines that are a topology, in `topology.rs`.
 
 mod harness;
 
-use harness::machine::binary;
+use harness::host::{Host, any_guest, skip};
+use harness::kernels;
+use harness::machine::{Running, binary, vmm};
+use harness::shell::{shell, tell};
+use harness::tools::Tools;
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -11,6 +16,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use vmm::boot::cpio::{Archive, Piece};
+use vmm::boot::modules::Tree;
+use vmm::init::plan::{self, Plan};
 
 /// A folder of its own for each test, gone with it.
 struct Scratch(PathBuf);
@@ -150,4 +158,211 @@ fn it_ends_by_its_timeout() {
     let output = switch(&["--port", &a, "--port", &b, "--timeout", "0.1", "--report", "none"]).output();
     let output = output.expect("run vmm");
     assert_eq!((output.status.code(), said(&output)), (Some(83), String::new()));
+}
+
+/// A switch that runs.
+struct Serving {
+    scratch: Scratch,
+    child: Child,
+}
+
+impl Serving {
+    fn start(name: &str, ports: &[&str], more: &[&str]) -> Serving {
+        let scratch = Scratch::new(name);
+        let paths: Vec<String> = ports.iter().map(|port| scratch.path(port)).collect();
+        let mut args: Vec<&str> = paths.iter().flat_map(|path| ["--port", path]).collect();
+        let report = format!("json:{}", scratch.path("report"));
+        args.extend(["--report", &report]);
+        args.extend(more);
+        let child = switch(&args).spawn().expect("run vmm");
+        soon("listens", || paths.iter().all(|path| fs::exists(path).expect("look")));
+        Serving { scratch, child }
+    }
+
+    /// As `--net` takes a port.
+    fn port(&self, name: &str) -> String {
+        format!("--net=vhost-user={}", self.scratch.path(name))
+    }
+
+    /// Ends it; its report.
+    fn end(&mut self) -> Value {
+        signal(&self.child, "-TERM");
+        assert_eq!(self.child.wait().expect("wait").code(), Some(128 + 15));
+        let report = fs::read_to_string(self.scratch.path("report")).expect("read");
+        serde_json::from_str(&report).expect("JSON")
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        _ = (self.child.kill(), self.child.wait());
+    }
+}
+
+/// What a port's queues of one kind (`send`, `receive`) have of this, added up.
+fn sum(port: &Value, kind: &str, what: &str) -> u64 {
+    let queues = port["queues"].as_array().expect("queues").iter().filter(|queue| queue["name"] == kind);
+    queues.map(|queue| queue[what].as_u64().expect("a count")).sum()
+}
+
+/// Nothing was dropped, done in software, or wrong.
+fn clean(report: &Value) {
+    for port in report["ports"].as_array().expect("ports") {
+        assert_eq!(port["errors"], 0, "{port:#}");
+        for queue in port["queues"].as_array().expect("queues") {
+            let drops = queue["drops"].as_object().expect("drops").values();
+            let all = drops.chain([&queue["checksums"], &queue["segmented"]]);
+            assert!(all.into_iter().all(|count| *count == 0), "{queue:#}");
+        }
+    }
+}
+
+#[test]
+fn a_machine_restarts_and_the_others_do_not_notice() {
+    if any_guest().is_none() {
+        return;
+    }
+    let mut switch = Serving::start("restart", &["a", "b", "c"], &["--full", "wait"]);
+    let machine =
+        |port: &str, workload: &str| vmm(["--memory", "128M", "--workload", workload, &switch.port(port)]);
+    let reflect = "rr,address=10.0.0.1,items=100000000";
+    let long = "rr,role=send,address=10.0.0.3,peer=10.0.0.1,seconds=3,items=100000000";
+    let short = "rr,role=send,address=10.0.0.2,peer=10.0.0.1,items=20";
+    let reflector = machine("a", reflect).spawn();
+    let stays = machine("c", long).spawn();
+    for _ in 0..2 {
+        let ended = machine("b", short).run();
+        ended.expect("exit", 0);
+        assert_eq!((ended.value(short, "ops"), ended.value(short, "lost")), (20, 0));
+    }
+    let (stayed, reflected) = (stays.end(), reflector.end());
+    stayed.expect("exit", 0);
+    reflected.expect("exit", 0);
+    assert_eq!(stayed.value(long, "lost"), 0);
+    assert_eq!(reflected.value(reflect, "ops"), 40 + stayed.value(long, "ops"));
+    let report = switch.end();
+    let connections: Vec<u64> = report["ports"]
+        .as_array()
+        .expect("ports")
+        .iter()
+        .filter_map(|port| port["connections"].as_u64())
+        .collect();
+    assert_eq!(connections, [1, 2, 1]);
+    // Who left was sent nothing more, and the sockets' own words are no errors.
+    assert!(report["ports"].as_array().expect("ports").iter().all(|port| port["errors"] == 0), "{report:#}");
+}
+
+#[test]
+fn two_linux_guests_stream_through_it() {
+    let Some(guest) = shell() else { return };
+    let Some(tools) = Tools::new(&["iperf3"]) else { return };
+    let mut switch = Serving::start("iperf3", &["a", "b"], &["--full", "wait"]);
+    let start = |port: &str, commands: &str| -> Running {
+        let mut machine = guest.clone().args(tools.disk()).args([switch.port(port)]).spawn();
+        tell(&mut machine, &format!("mount /dev/vda /mnt; {commands}"));
+        machine
+    };
+    let server = start(
+        "a",
+        "ifconfig eth0 10.9.0.1 up; chroot /mnt /bin/iperf3 -s -1 >/dev/null; chroot /mnt /bin/iperf3 -s -1 >/dev/null; exit 9",
+    );
+    // The other side may still be starting, and needs a moment between the two.
+    let client = "chroot /mnt /bin/iperf3 -c 10.9.0.1 -n 8M --connect-timeout 5000";
+    let client = start(
+        "b",
+        &format!(
+            "ifconfig eth0 10.9.0.2 up; until {client}; do sleep 1; done; until {client} -R; do sleep 1; done; exit 9"
+        ),
+    );
+    let (client, server) = (client.end(), server.end());
+    client.expect("exit", 9);
+    server.expect("exit", 9);
+    let report = switch.end();
+    let ports = report["ports"].as_array().expect("ports");
+    for (from, to) in [(&ports[0], &ports[1]), (&ports[1], &ports[0])] {
+        let (packets, bytes) = (sum(from, "send", "packets"), sum(from, "send", "bytes"));
+        assert!(bytes > 8 << 20, "{bytes} bytes: {report:#}");
+        // Both took the offloads, so that frames are longer than any wire's, and nothing is done to them.
+        assert!(bytes / packets > 1514, "{bytes} bytes in {packets} packets");
+        assert_eq!(sum(to, "receive", "packets"), packets, "{report:#}");
+    }
+    clean(&report);
+}
+
+/// A Linux guest of QEMU's with this workload at a port; `None`, after saying so, where it can't run.
+fn qemu(socket: &str, workload: &str, initrd: &str) -> Option<Child> {
+    let hardware = any_guest()? == Host::Hardware;
+    let kernel = kernels::cloud()?;
+    let mut archive = Archive::default();
+    for directory in ["dev", "proc", "sys", "tmp", "vmm"] {
+        archive.directory(directory);
+    }
+    archive.device("dev/console", 0o600, 5, 1);
+    archive.device("dev/null", 0o666, 1, 3);
+    let modules = Tree::open(&kernel.modules).and_then(|tree| tree.resolve(&["virtio_pci", "virtio_net"]));
+    let mut plan = Plan { workloads: vec![workload.into()], ..Plan::default() };
+    for module in modules.expect("the modules") {
+        let inside = format!("vmm/{}", module.path.file_name().expect("a name").to_string_lossy());
+        archive.bytes(&inside, 0o644, &fs::read(&module.path).expect("read a module"));
+        plan.modules.push(format!("/{inside}"));
+    }
+    archive.bytes(plan::PATH.trim_start_matches('/'), 0o444, &plan.encode());
+    archive.bytes("init", 0o755, &fs::read(binary()).expect("read vmm"));
+    let pieces = archive.finish().0.into_iter().filter_map(|piece| match piece {
+        Piece::Bytes(bytes) => Some(bytes),
+        Piece::File { .. } => None,
+    });
+    fs::write(initrd, pieces.flatten().collect::<Vec<u8>>()).expect("write");
+    // Without KVM, QEMU 7.2 dies of vhost and MSI-X together, whoever the backend is.
+    let (accelerator, card) = match hardware {
+        true => (["-accel", "kvm", "-cpu", "host"], "virtio-net-pci,netdev=net"),
+        false => (["-accel", "tcg", "-cpu", "max"], "virtio-net-pci,netdev=net,vectors=0"),
+    };
+    let child = Command::new("qemu-system-x86_64")
+        .args(["-M", "q35", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(accelerator)
+        .args([
+            "-object",
+            "memory-backend-memfd,id=memory,size=256M,share=on",
+            "-machine",
+            "memory-backend=memory",
+        ])
+        .args(["-device", "isa-debug-exit,iobase=0x500,iosize=4", "-serial", "stdio"])
+        .arg("-chardev")
+        .arg(format!("socket,id=port,path={socket}"))
+        .args(["-netdev", "vhost-user,id=net,chardev=port", "-device", card])
+        .arg("-kernel")
+        .arg(&kernel.bzimage)
+        .args(["-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    if child.is_err() {
+        skip("no qemu-system-x86_64: run resources/install");
+    }
+    child.ok()
+}
+
+#[test]
+fn qemu_is_a_peer_like_any_other() {
+    let mut switch = Serving::start("qemu", &["a", "b"], &[]);
+    let asks = "rr,role=send,address=10.0.0.2,peer=10.0.0.1,size=700,items=50";
+    let initrd = switch.scratch.path("initrd");
+    let answers = "rr,address=10.0.0.1,items=50";
+    let Some(mut qemu) = qemu(&switch.scratch.path("b"), asks, &initrd) else { return };
+    let limit = Duration::from_secs(100);
+    let ended = vmm(["--memory", "128M", "--workload", answers, &switch.port("a")]).limit(limit).run();
+    // It takes its last answer before it ends.
+    let output = qemu.wait().and_then(|_| qemu.wait_with_output());
+    let said = output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned());
+    ended.expect("exit", 0);
+    assert_eq!((ended.value(answers, "ops"), ended.value(answers, "bytes")), (50, 50 * 700), "{said}");
+    let report = switch.end();
+    let port = &report["ports"][1];
+    assert_eq!((&port["connections"], &port["errors"]), (&1.into(), &0.into()), "{port:#}");
+    assert!(sum(port, "send", "packets") >= 50 && sum(port, "receive", "packets") >= 50, "{port:#}");
+    // It takes what is offered: offloads, and buffers that are merged.
+    let features = port["features"].as_str().and_then(|text| u64::from_str_radix(&text[2..], 16).ok());
+    assert!(features.is_some_and(|features| features & 1 << 15 != 0 && features & 1 != 0), "{port:#}");
 }

@@ -141,6 +141,7 @@ impl<D: Device> Backend<D> {
     /// Does what is asked. After an error the connection is of no more use.
     pub fn handle(&mut self, request: Request, mut fds: Vec<OwnedFd>) -> Result<Answer, BackendError> {
         let code = request.code();
+        // What only asks, or agrees, may come first: QEMU asks for all of this before it sends SetOwner.
         let free = matches!(
             request,
             Request::SetOwner
@@ -149,6 +150,7 @@ impl<D: Device> Backend<D> {
                 | Request::GetProtocolFeatures
                 | Request::SetProtocolFeatures(_)
                 | Request::GetQueueNum
+                | Request::GetMaxMemSlots
         );
         if !self.owned && !free {
             return Err(BackendError::NoOwner(code));
