@@ -13,6 +13,11 @@ impl Initrd {
     /// One whose `/init` is this script, with `/proc` and `/dev` mounted before it; `None`, after
     /// saying so, where there is no static busybox.
     pub fn script(script: &str) -> Option<Initrd> {
+        Initrd::with(script, &[])
+    }
+
+    /// The same, with these files of the host, each by its name in the archive.
+    pub fn with(script: &str, files: &[(String, &Path)]) -> Option<Initrd> {
         let Some(busybox) =
             ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok())
         else {
@@ -27,6 +32,9 @@ impl Initrd {
         }
         archive.bytes("bin/busybox", 0o755, &busybox);
         archive.bytes("init", 0o755, init.as_bytes());
+        for (name, path) in files {
+            archive.bytes(name, 0o755, &std::fs::read(path).expect("read a file for the archive"));
+        }
         let bytes: Vec<u8> = archive.finish().0.into_iter().flat_map(in_memory).collect();
         let path = scratch("initrd");
         std::fs::write(&path, bytes).expect("write the initramfs");

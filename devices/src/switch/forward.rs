@@ -11,7 +11,9 @@
 //! stay with the sender. So between two batches nothing is ever in flight.
 
 use std::ops::Range;
+use std::time::Instant;
 
+use super::counts::Counters;
 use super::frame::{ETHERNET, HEADER, Header, LONGEST};
 use super::offload;
 use super::port::{Full, Live, Port, Shared, Side};
@@ -246,31 +248,37 @@ impl Forwarder {
         let (mut done, mut bytes, mut packets) = (0, 0, 0);
         let counters = &side.counters;
         let mut broken = self.receiving.begin(live, frames.len()).err();
+        let mut waits = false;
         for frame in frames {
             if broken.is_some() {
                 break;
             }
-            let placed = if frame.header == Header::default() || frame.header.accepted(live.features) {
-                self.receiving.place(live, &frame.header, &[], &self.sent, frame.start, frame.len)
-            } else {
-                let work = offload::Work { header: frame.header, start: frame.start, len: frame.len };
-                work.place(&mut self.receiving, live, &self.sent, counters)
-            };
+            let mut placed = place(&mut self.receiving, live, &self.sent, frame, counters);
+            if placed == Err(NoPlace::NoBuffer) && patient && live.worth_waiting() {
+                if !live.ring.listen() {
+                    waits = true;
+                    break;
+                }
+                // One came just now.
+                placed = place(&mut self.receiving, live, &self.sent, frame, counters);
+            }
             match placed {
                 Ok(count) => {
                     bytes += u64::from(frame.len);
                     packets += count;
                 }
                 Err(NoPlace::TooLarge) => counters.too_large.add(1),
-                Err(NoPlace::NoBuffer) if patient && live.worth_waiting() && !live.ring.listen() => break,
                 Err(NoPlace::NoBuffer) => counters.no_buffer.add(1),
                 Err(NoPlace::Broken(error)) => broken = Some(error),
             }
             done += 1;
         }
         let used = self.receiving.finish(live);
-        if used > 0 {
-            live.starved = None;
+        if used > 0 && waits {
+            // It has taken something, and starves anew.
+            live.starved = Some(Instant::now());
+        } else if used > 0 && live.starved.take().is_some() {
+            live.ring.hush();
         }
         if live.ring.publish() {
             signal(live, side);
@@ -290,6 +298,23 @@ impl Forwarder {
             lose_memory(port);
         }
         Some(done)
+    }
+}
+
+/// A frame into the next buffers of a receiver, which may want less left to do than its sender left.
+#[inline]
+fn place(
+    receiving: &mut Receiving,
+    live: &mut Live,
+    sent: &Pieces,
+    frame: &Frame,
+    counters: &Counters,
+) -> Result<u64, NoPlace> {
+    if frame.header == Header::default() || frame.header.accepted(live.features) {
+        receiving.place(live, &frame.header, &[], sent, frame.start, frame.len)
+    } else {
+        let work = offload::Work { header: frame.header, start: frame.start, len: frame.len };
+        work.place(receiving, live, sent, counters)
     }
 }
 

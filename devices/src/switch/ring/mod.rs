@@ -14,7 +14,7 @@ use std::sync::Arc;
 use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
-use crate::sys::peer::{Cursor, PeerMemory, Pieces};
+use crate::sys::peer::{Cursor, Part, PeerMemory, Pieces};
 use crate::virtio::ring::{Layout, RingError};
 
 /// Descriptor flags (virtio 1.2 §2.7.5, §2.8.1).
@@ -164,6 +164,20 @@ struct Rules {
     way: Way,
     indirect: bool,
     event_idx: bool,
+}
+
+/// The parts of a ring where `layout` puts them: descriptors, the driver's area, the device's. Of each
+/// its name, length and alignment.
+fn parts(
+    memory: &Arc<PeerMemory>,
+    layout: Layout,
+    of: [(&'static str, usize, u64); 3],
+) -> Result<[Part; 3], RingError> {
+    let part = |address, (name, len, align)| {
+        Part::new(memory, address, len, align).ok_or(RingError::Place(name, address))
+    };
+    let [descriptors, available, used] = of;
+    Ok([part(layout.descriptors, descriptors)?, part(layout.available, available)?, part(layout.used, used)?])
 }
 
 /// A chain while it is walked.

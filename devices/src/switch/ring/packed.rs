@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::{DESCRIPTOR, ENOUGH, INDIRECT, LONGEST, NEXT, Rules, Taken, WRITE, Walk, Way};
+use super::{DESCRIPTOR, ENOUGH, INDIRECT, LONGEST, NEXT, Rules, Taken, WRITE, Walk, Way, parts};
 use crate::sys::peer::{Part, PeerMemory, Pieces};
 use crate::virtio::ring::{Layout, RingError};
 
@@ -83,22 +83,28 @@ impl Packed {
         base: u32,
         rules: Rules,
     ) -> Result<Packed, RingError> {
-        let Layout { size, descriptors, available, used } = layout;
+        let size = layout.size;
         if size == 0 || size > 32768 {
             return Err(RingError::Size(size));
         }
-        let part = |name, address, len, align| {
-            Part::new(memory, address, len, align).ok_or(RingError::Place(name, address))
-        };
+        let [descriptors, driver, device] = parts(
+            memory,
+            layout,
+            [
+                ("descriptor ring", DESCRIPTOR * usize::from(size), 16),
+                ("driver event area", 4, 4),
+                ("device event area", 4, 4),
+            ],
+        )?;
         // Both halves of the base are the same place: nothing is in flight between batches.
         let next = Place::decode(base as u16);
         if next.index >= size {
             return Err(RingError::Beyond(next.index));
         }
         Ok(Packed {
-            descriptors: part("descriptor ring", descriptors, DESCRIPTOR * usize::from(size), 16)?,
-            driver: part("driver event area", available, 4, 4)?,
-            device: part("device event area", used, 4, 4)?,
+            descriptors,
+            driver,
+            device,
             size,
             rules,
             next_available: next,

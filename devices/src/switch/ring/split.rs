@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::{DESCRIPTOR, ENOUGH, INDIRECT, LONGEST, NEXT, Rules, Taken, WRITE, Walk, Way};
+use super::{DESCRIPTOR, ENOUGH, INDIRECT, LONGEST, NEXT, Rules, Taken, WRITE, Walk, Way, parts};
 use crate::sys::peer::{Part, PeerMemory, Pieces};
 use crate::virtio::ring::{Layout, RingError};
 
@@ -40,19 +40,25 @@ impl Split {
         base: u32,
         rules: Rules,
     ) -> Result<Split, RingError> {
-        let Layout { size, descriptors, available, used } = layout;
+        let size = layout.size;
         if !size.is_power_of_two() || size > 32768 {
             return Err(RingError::Size(size));
         }
         let count = usize::from(size);
-        let part = |name, address, len, align| {
-            Part::new(memory, address, len, align).ok_or(RingError::Place(name, address))
-        };
+        let [descriptors, available, used] = parts(
+            memory,
+            layout,
+            [
+                ("descriptor table", DESCRIPTOR * count, 16),
+                ("available ring", 6 + 2 * count, 2),
+                ("used ring", 6 + 8 * count, 4),
+            ],
+        )?;
         let base = base as u16;
         Ok(Split {
-            descriptors: part("descriptor table", descriptors, DESCRIPTOR * count, 16)?,
-            available: part("available ring", available, 6 + 2 * count, 2)?,
-            used: part("used ring", used, 6 + 8 * count, 4)?,
+            descriptors,
+            available,
+            used,
             size,
             rules,
             next_available: base,
