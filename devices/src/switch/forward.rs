@@ -19,6 +19,7 @@ use super::offload;
 use super::port::{Full, Live, Port, Shared, Side};
 use super::ring::Taken;
 use super::table::Mac;
+use crate::sys::bell::Bell;
 use crate::sys::peer::{Cursor, Pieces};
 use crate::virtio::ring::RingError;
 
@@ -71,6 +72,7 @@ pub struct Forwarder {
     frames: Vec<Frame>,
     last: Option<(Flow, Target)>,
     receiving: Receiving,
+    bell: Bell,
 }
 
 /// The receiver's buffers for a run.
@@ -104,6 +106,7 @@ impl Default for Forwarder {
             frames: Vec::with_capacity(BATCH),
             last: None,
             receiving: Receiving::default(),
+            bell: Bell::default(),
         }
     }
 }
@@ -127,7 +130,7 @@ impl Forwarder {
             self.chains.clear();
             let broken = held.take();
             drop(held);
-            fail(shared, port, side, broken, error);
+            fail(&mut self.bell, shared, port, side, broken, error);
             return Passed::default();
         }
         if self.chains.is_empty() {
@@ -141,7 +144,7 @@ impl Forwarder {
         live.ring.untake(&self.chains[done..]);
         let counters = &side.counters;
         if live.ring.publish() {
-            signal(live, side);
+            signal(&mut self.bell, live, side);
         }
         let bytes: u64 = self.frames[..done].iter().map(|frame| u64::from(frame.len)).sum();
         counters.chains.add(done as u64);
@@ -281,7 +284,7 @@ impl Forwarder {
             live.ring.hush();
         }
         if live.ring.publish() {
-            signal(live, side);
+            signal(&mut self.bell, live, side);
         }
         counters.chains.add(used as u64);
         counters.packets.add(packets);
@@ -291,7 +294,7 @@ impl Forwarder {
         if let Some(error) = broken {
             let broken = held.take();
             drop(held);
-            fail(shared, port, side, broken, error);
+            fail(&mut self.bell, shared, port, side, broken, error);
             return Some(frames.len());
         }
         if gone {
@@ -344,18 +347,17 @@ fn find(shared: &Shared, flow: &Flow) -> Target {
     }
 }
 
-fn signal(live: &Live, side: &Side) {
+fn signal(bell: &mut Bell, live: &Live, side: &Side) {
     if let Some(call) = &live.call {
-        // An eventfd that is full has an interrupt pending.
-        let _ = call.write(1);
+        bell.ring(call);
         side.counters.interrupts.add(1);
     }
 }
 
 /// A ring makes no sense: it is served no more until its peer sets it up again.
-fn fail(shared: &Shared, port: &Port, side: &Side, broken: Option<Live>, error: RingError) {
+fn fail(bell: &mut Bell, shared: &Shared, port: &Port, side: &Side, broken: Option<Live>, error: RingError) {
     if let Some(event) = broken.as_ref().and_then(|live| live.error.as_ref()) {
-        let _ = event.write(1);
+        bell.ring(event);
     }
     // Where its memory has gone, that is the reason for all else.
     match broken.as_ref().is_some_and(|live| live.memory.gone()) {

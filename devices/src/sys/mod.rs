@@ -4,6 +4,7 @@
 //! - [`peer`]      memory that another process shares by its fds
 //! - [`sigbus`]    … and may take away while it is in use
 //! - [`event`]     event fds that another process has made
+//! - [`bell`]      … written to without ever waiting for it
 //! - [`copy`]      short copies between such memories
 //! - [`segments`]  scattered guest memory: one buffer of a descriptor chain
 //! - [`bounce`]    an aligned buffer, where the guest's is not
@@ -15,6 +16,7 @@
 //! - [`file`]      vectored input and output between a file and [`segments`], locks, ioctls
 #![allow(unsafe_code)]
 
+pub mod bell;
 pub mod bounce;
 pub mod copy;
 pub mod event;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::message::{Code, F_PROTOCOL, Request, RingFd, RingState, protocol};
+use crate::sys::bell::Bell;
 use crate::sys::event;
 use crate::sys::peer::{MapError, PeerMemory};
 use crate::virtio::ring::{Layout, RingError};
@@ -124,13 +125,23 @@ pub struct Backend<D: Device> {
     status: u64,
     memory: Arc<PeerMemory>,
     rings: Vec<Ring>,
+    bell: Bell,
 }
 
 impl<D: Device> Backend<D> {
     /// A front end has connected.
     pub fn new(device: D) -> Backend<D> {
         let rings = vec![Ring::default(); device.rings().into()];
-        Backend { device, owned: false, features: 0, protocol: 0, status: 0, memory: Arc::default(), rings }
+        Backend {
+            device,
+            owned: false,
+            features: 0,
+            protocol: 0,
+            status: 0,
+            memory: Arc::default(),
+            rings,
+            bell: Bell::default(),
+        }
     }
 
     /// True if acknowledgements were agreed on.
@@ -218,7 +229,7 @@ impl<D: Device> Backend<D> {
                 let event = self.event(code, fd, fds)?;
                 if let Some(event) = &event {
                     // What was given back while there was none, or another, goes unseen otherwise.
-                    let _ = event.write(1);
+                    self.bell.ring(event);
                 }
                 self.change(code, fd.index.into(), |ring| ring.call = event)?;
             }

@@ -9,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::super::fuzz::memory_file;
 use super::*;
+use crate::sys::event;
 use crate::testing::driver::{INDIRECT, NEXT, WRITE};
 use crate::vhost_user::message::*;
 
@@ -281,4 +282,25 @@ fn memory_that_was_never_given() {
     assert_eq!(fronts[1].receive(), frame(1, 0, 5));
     fronts[1].memory.read_slice(&mut front_memory, GuestAddress(0x40_0000 + 12 + 14)).unwrap();
     assert_eq!((&front_memory, file.metadata().unwrap().len()), (b"mine", 4096));
+}
+
+#[test]
+fn a_peer_whose_event_is_full_keeps_nobody_waiting() {
+    let bench = Bench::new(3, 1, Full::Drop);
+    let mut fronts = bench.fronts(MERGEABLE);
+    fronts.iter_mut().for_each(|front| front.post(0, &[2048], 32));
+    for call in &fronts[1].pairs[0].calls {
+        // Both have the same open file: it makes its writers wait again.
+        event::set_blocking(call);
+        call.read().expect("it was rung when it was given");
+        call.write(u64::MAX - 1).expect("all that it holds");
+    }
+    for mark in 0..4 {
+        // The one worker floods it to both.
+        fronts[0].send(&frame(9, 0, mark));
+        assert_eq!(fronts[1].receive(), frame(9, 0, mark));
+        assert_eq!(fronts[2].receive(), frame(9, 0, mark));
+        fronts[1].send(&frame(0, 1, mark));
+        assert_eq!(fronts[0].receive(), frame(0, 1, mark));
+    }
 }
