@@ -27,8 +27,10 @@ const ANY: &str = "brk munmap mremap madvise futex sched_yield clock_gettime get
 /// Waiting for one of several files.
 const WAIT: &str = "eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait poll ppoll";
 /// A worker: requests of a guest, done to files that are open.
-const WORKER: &str = "preadv pwritev preadv2 pwritev2 fdatasync fsync fallocate io_uring_setup io_uring_enter \
-    io_uring_register sched_setaffinity bind";
+const WORKER: &str = "preadv pwritev preadv2 pwritev2 fdatasync fsync fallocate \
+    sched_setaffinity bind";
+/// What a ring does, seccomp does not see: only where a disk has one.
+const URING: &str = "io_uring_setup io_uring_enter io_uring_register";
 /// Talk with another process that serves a device.
 const TALK: &str = "sendmsg recvmsg sendto recvfrom setsockopt getsockopt socketpair connect memfd_create \
     ftruncate shutdown";
@@ -113,10 +115,20 @@ const FILTERS: &[Filter] = &[
     Filter { name: "CONSOLE", calls: &[ANY, WAIT], only: &[ANY_ONLY] },
     Filter { name: "KEEPER", calls: &[ANY, WAIT, TALK], only: &[ANY_ONLY, TALK_ONLY] },
     Filter { name: "WORKER", calls: &[ANY, WAIT, WORKER, TALK], only: &[ANY_ONLY, WORKER_ONLY] },
+    Filter {
+        name: "WORKER_WITH_URING",
+        calls: &[ANY, WAIT, WORKER, TALK, URING],
+        only: &[ANY_ONLY, WORKER_ONLY],
+    },
     Filter { name: "VCPU", calls: &[ANY], only: &[VCPU_ONLY, ANY_ONLY] },
     Filter {
         name: "VCPU_WITH_DEVICES",
         calls: &[ANY, WAIT, WORKER, TALK, START],
+        only: &[VCPU_ONLY, ANY_ONLY, WORKER_ONLY, START_ONLY, VHOST_ONLY],
+    },
+    Filter {
+        name: "VCPU_WITH_URING",
+        calls: &[ANY, WAIT, WORKER, TALK, START, URING],
         only: &[VCPU_ONLY, ANY_ONLY, WORKER_ONLY, START_ONLY, VHOST_ONLY],
     },
     Filter {

@@ -20,7 +20,7 @@ use crate::kvm::stats::{Snapshot, Statistics};
 use crate::kvm::vcpu::Vcpu;
 use crate::live::orders::Orders;
 use crate::live::watch::{Scene, Watch};
-use crate::sandbox::{self, Sandbox, Who};
+use crate::sandbox::{self, Devices, Sandbox, Who};
 use crate::status::{Fatal, Status, say};
 use crate::sys::clock::ticks;
 use crate::sys::kick::{Kickable, Kicker};
@@ -214,7 +214,7 @@ fn start_thread(
 ) -> Result<(Started, Option<u32>), Error> {
     let id = vcpu.id;
     let cpu = config.pin.vcpus.iter().find(|(vcpu, _)| *vcpu == id).map(|(_, cpu)| *cpu);
-    let devices = config.has_virtio();
+    let devices = Devices::of(config);
     let (ready, started) = mpsc::sync_channel(1);
     let body = move || {
         let kickable = Kickable::register(vcpu.fd());
@@ -223,7 +223,7 @@ fn start_thread(
         let (kickable, pinned) = match (kickable, pinned.transpose()) {
             (Ok(kickable), Ok(pinned)) => {
                 let number = shared.trace.as_ref().map(|gate| gate.prepared.thread().unwrap_or(0));
-                match shared.sandbox.enter(Who::Vcpu { devices }) {
+                match shared.sandbox.enter(Who::Vcpu(devices)) {
                     Ok(()) => {
                         let _ = ready.send(Ok((kickable.kicker(), number)));
                         // Poisoned or not, it opens when the main thread lets go of it.

@@ -20,6 +20,10 @@ use std::sync::Arc;
 
 pub use files::Needed;
 
+use devices::blk::Engine;
+
+use crate::config::Config;
+use crate::config::disk::{Disk, Medium};
 use crate::status::{Fatal, Status, say};
 use crate::sys::landlock::{self, Ruleset};
 use crate::sys::{privileges, seccomp};
@@ -29,10 +33,10 @@ use crate::sys::{privileges, seccomp};
 pub enum Who {
     /// The thread that waits, and reports in the end.
     Main,
-    /// One that runs a vCPU; of a machine with devices it starts their workers, too.
-    Vcpu { devices: bool },
+    /// One that runs a vCPU, and starts the workers of these devices.
+    Vcpu(Devices),
     /// One that serves a device. It is started by a vCPU and stays under that one's filter, too.
-    Worker,
+    Worker(Devices),
     /// One that keeps the connection to another process.
     Keeper,
     /// The one that writes the console.
@@ -41,13 +45,35 @@ pub enum Who {
     Switch,
 }
 
+/// What a machine has of virtio devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Devices {
+    None,
+    Any,
+    /// And a disk served by io_uring among them.
+    Uring,
+}
+
+impl Devices {
+    pub fn of(config: &Config) -> Devices {
+        let uring = |disk: &Disk| matches!(disk.medium, Medium::Image(_, Engine::Uring));
+        match config.has_virtio() {
+            false => Devices::None,
+            true if config.disks.iter().any(uring) => Devices::Uring,
+            true => Devices::Any,
+        }
+    }
+}
+
 impl Who {
     fn filter(self) -> &'static [libc::sock_filter] {
         match self {
             Who::Main => filter::MAIN,
-            Who::Vcpu { devices: false } => filter::VCPU,
-            Who::Vcpu { devices: true } => filter::VCPU_WITH_DEVICES,
-            Who::Worker => filter::WORKER,
+            Who::Vcpu(Devices::None) => filter::VCPU,
+            Who::Vcpu(Devices::Any) => filter::VCPU_WITH_DEVICES,
+            Who::Vcpu(Devices::Uring) => filter::VCPU_WITH_URING,
+            Who::Worker(Devices::Uring) => filter::WORKER_WITH_URING,
+            Who::Worker(_) => filter::WORKER,
             Who::Keeper => filter::KEEPER,
             Who::Console => filter::CONSOLE,
             Who::Switch => filter::SWITCH,
@@ -56,7 +82,7 @@ impl Who {
 
     /// Whether it drops capabilities: a worker has none, for its vCPU had none.
     fn drops(self) -> bool {
-        self != Who::Worker
+        !matches!(self, Who::Worker(_))
     }
 
     /// Whether it is started before [`Sandbox::limit_files`].

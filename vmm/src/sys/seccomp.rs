@@ -167,6 +167,21 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_is_for_a_disk_that_has_one() {
+        // SAFETY: no pointer is live, so that a call that is let through fails.
+        let ring = || unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, ptr::null::<u8>()) };
+        for (filter, status) in [
+            (filter::WORKER, 159),
+            (filter::VCPU_WITH_DEVICES, 159),
+            (filter::MAIN, 159),
+            (filter::WORKER_WITH_URING, 1),
+            (filter::VCPU_WITH_URING, 1),
+        ] {
+            assert_eq!(forked(filter, ring).1, status);
+        }
+    }
+
+    #[test]
     fn names_are_where_the_kernel_has_them() {
         for (number, name) in [
             (libc::SYS_read, "read"),

@@ -39,7 +39,7 @@ use crate::config::{Config, Disk, Transport, Virtio};
 use crate::kvm::doorbell::Doorbells;
 use crate::kvm::msi::Vectors;
 use crate::kvm::vm::{self, Vm};
-use crate::sandbox::{Sandbox, Who};
+use crate::sandbox::{Devices, Sandbox, Who};
 use crate::status::{Fatal, Status, say};
 use crate::sys::terminal::restore_at_once;
 use crate::sys::{affinity, limits};
@@ -309,7 +309,7 @@ impl Attached {
 /// where that one is pinned.
 fn tuning(config: &Config, workers: Workers, sandbox: &Sandbox) -> Tuning {
     let (pins, everywhere) = (config.pin.workers.clone(), affinity::allowed());
-    let (inside, keeper) = (sandbox.clone(), sandbox.clone());
+    let (inside, keeper, devices) = (sandbox.clone(), sandbox.clone(), Devices::of(config));
     let entered = move |device: &str, thread: i32| {
         let worker = device.replace('.', "");
         let pinned = pins.iter().find(|(name, _)| *name == worker).map(|(_, cpu)| usize::from(*cpu));
@@ -319,7 +319,7 @@ fn tuning(config: &Config, workers: Workers, sandbox: &Sandbox) -> Tuning {
         }
         lock(&workers).push((worker, affinity::allowed_of(thread)));
         if thread == 0 {
-            confine(&inside, Who::Worker);
+            confine(&inside, Who::Worker(devices));
         }
     };
     Tuning {
