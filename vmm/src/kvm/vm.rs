@@ -102,6 +102,16 @@ pub struct Vm {
 /// The owner of memory that a slot shows.
 type Backing = Arc<dyn Any + Send + Sync>;
 
+/// What every machine needs of KVM.
+const NEEDED: [(Cap, &str); 6] = [
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"),
+    (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+    (Cap::MpState, "KVM_CAP_MP_STATE"),
+];
+
 /// Opens /dev/kvm and checks what every machine needs.
 pub fn open(vcpus: u8) -> Result<(Kvm, Abilities), Error> {
     let kvm = Kvm::new().map_err(Error::Open)?;
@@ -109,28 +119,22 @@ pub fn open(vcpus: u8) -> Result<(Kvm, Abilities), Error> {
         12 => {}
         other => return Err(Error::Version(other)),
     }
-    for (cap, name) in [
-        (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
-        (Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"),
-        (Cap::Irqfd, "KVM_CAP_IRQFD"),
-        (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
-        (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
-        (Cap::MpState, "KVM_CAP_MP_STATE"),
-    ] {
-        if !kvm.check_extension(cap) {
-            return Err(Error::Lacks(name));
-        }
-    }
-    let max = kvm.get_max_vcpus();
-    if usize::from(vcpus) > max {
-        return Err(Error::Vcpus { vcpus, max });
-    }
+    suits(|cap| kvm.check_extension(cap), kvm.get_max_vcpus(), vcpus)?;
     let abilities = Abilities {
         tsc_deadline: kvm.check_extension(Cap::TscDeadlineTimer),
         disable_exits: kvm.check_extension_raw(u64::from(KVM_CAP_X86_DISABLE_EXITS)).max(0) as u64,
         halt_poll: kvm.check_extension_raw(u64::from(KVM_CAP_HALT_POLL)) > 0,
     };
     Ok((kvm, abilities))
+}
+
+/// Whether a KVM that has what `has` says, and at most `max` vCPUs for each machine, will do.
+fn suits(has: impl Fn(Cap) -> bool, max: usize, vcpus: u8) -> Result<(), Error> {
+    match NEEDED.into_iter().find(|(cap, _)| !has(*cap)) {
+        Some((_, name)) => Err(Error::Lacks(name)),
+        None if usize::from(vcpus) > max => Err(Error::Vcpus { vcpus, max }),
+        None => Ok(()),
+    }
 }
 
 impl Vm {
@@ -234,5 +238,23 @@ impl Vm {
     /// An edge on `gsi`, now.
     pub fn raise(&self, gsi: u32) -> Result<(), Error> {
         self.fd.set_irq_line(gsi, true).map_err(Error::doing(format!("raise interrupt {gsi}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kvm_that_lacks_anything_or_allows_too_little_is_refused() {
+        for (lacking, name) in NEEDED {
+            let error = suits(|cap| cap as u32 != lacking as u32, 8, 1).unwrap_err();
+            assert_eq!(error.to_string(), format!("this KVM lacks {name}, which the machine needs"));
+            assert_eq!(error.status(), Status::NoKvm);
+        }
+        let error = suits(|_| true, 8, 9).unwrap_err();
+        assert_eq!(error.to_string(), "9 vCPUs asked, this KVM allows 8");
+        assert_eq!(error.status(), Status::Usage);
+        assert!(suits(|_| true, 8, 8).is_ok());
     }
 }

@@ -99,3 +99,31 @@ fn dump(stopped: &Stopped) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stopped_by(stop: Stop) -> End {
+        let outcome = Outcome {
+            why: Why::Vcpu(1, stop),
+            vcpus: Vec::new(),
+            boundaries: Vec::new(),
+            span: (0, 0),
+            stats: None,
+            statistics: None,
+            tracer: None,
+        };
+        of(&outcome, None)
+    }
+
+    #[test]
+    fn what_kvm_gives_up_on_has_a_status_and_a_line_of_its_own() {
+        let end = stopped_by(Stop::FailedEntry { reason: 0x8000_0021, cpu: 3 });
+        assert_eq!((end.status, end.code), (Status::Kvm, Some(0x8000_0021)));
+        assert_eq!(end.line, "vCPU 1: entry into the guest failed on CPU 3, hardware reason 0x80000021");
+        let end = stopped_by(Stop::InternalError { suberror: 1, data: vec![7] });
+        assert_eq!((end.status, end.code), (Status::Kvm, Some(1)));
+        assert_eq!(end.line, "vCPU 1: KVM internal error 1 (emulation failed), data [7]");
+    }
+}

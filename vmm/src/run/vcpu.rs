@@ -181,6 +181,24 @@ mod tests {
     }
 
     #[test]
+    fn what_kvm_gives_up_on_stops_the_vcpu() {
+        let (buses, phases) = machine();
+        let stopped = |exit| match answer(exit, &buses, &phases) {
+            Answer::Stop(stop) => stop,
+            Answer::Enter => panic!("it goes on"),
+        };
+        assert!(matches!(
+            stopped(Exit::FailEntry { reason: 0x8000_0021, cpu: 3 }),
+            Stop::FailedEntry { reason: 0x8000_0021, cpu: 3 }
+        ));
+        assert!(matches!(
+            stopped(Exit::InternalError { suberror: 1, data: vec![7] }),
+            Stop::InternalError { suberror: 1, .. }
+        ));
+        assert!(matches!(stopped(Exit::Other(99)), Stop::Unanswered(_)));
+    }
+
+    #[test]
     fn nothing_there_reads_as_ones() {
         let (buses, phases) = machine();
         let mut data = [0; 4];
