@@ -130,38 +130,34 @@ fn set_up(boot_page: usize) {
     let pages = Pages { base: boot.mmio.base as usize, count: boot.mmio.count as usize, pin: boot.mmio.pin };
     MACHINE.buses.set(Buses { ecam: boot.ecam as usize, pages });
     MACHINE.root.set((boot.root.start as usize, boot.root.len as usize));
-    let start = keep(boot.command_line);
-    MACHINE.free.set([(start, boot.low_end as usize), (FOUR_GIB, boot.high_end as usize)]);
+    keep(boot.command_line);
+    MACHINE.free.set([(physical::first_free(), boot.low_end as usize), (FOUR_GIB, boot.high_end as usize)]);
 }
 
 const FOUR_GIB: usize = 4 << 30;
 
-/// Copies the command line behind the kernel, for a loader may have left it in memory that is about
-/// to be lent; returns where free memory begins then.
-fn keep(text: &'static str) -> usize {
-    let start = physical::first_free();
+/// Copies the command line, for a loader may have left it in memory that is about to be lent.
+fn keep(text: &'static str) {
     let memory = Memory::new();
-    memory.set([start..start + COMMAND_LINE, 0..0]);
+    memory.set([physical::for_start(), 0..0]);
     let copy = memory.take(text.len().min(COMMAND_LINE), 1).map(physical::leak);
     if let Some(copy) = copy {
         copy.copy_from_slice(&text.as_bytes()[..copy.len()]);
         MACHINE.command_line.set(core::str::from_utf8(copy).unwrap_or(""));
     }
-    start + COMMAND_LINE
 }
 
 /// Starts the first thread, with all memory free.
 fn start_main() {
     paging::join();
     let [low, high] = MACHINE.free.get().unwrap_or_default();
-    MACHINE.memory.set([low.0..low.1, high.0..high.1]);
-    match MACHINE.memory.take(2 * STACK, 4096) {
-        Some(stack) => MACHINE.scheduler.start(0, 0, stack.range().end, main, 0),
-        None => {
-            let _ = writeln!(Console::new(), "guest kernel: memory ends at {:#x}, too little", low.1);
-            interrupts::panic();
-        }
+    if low.0 >= low.1 {
+        let _ = writeln!(Console::new(), "guest kernel: memory ends at {:#x}, too little", low.1);
+        interrupts::panic();
     }
+    MACHINE.memory.set([low.0..low.1, high.0..high.1]);
+    // Behind the command line, to the end.
+    MACHINE.scheduler.start(0, 0, physical::for_start().end, main, 0);
 }
 
 /// The first thread: it runs the workloads, and starts again behind one that has failed.

@@ -32,6 +32,7 @@ pub const IDLE_STACK: usize = 0x4000;
 struct Areas([[u8; AREA]; CPUS]);
 
 /// Written by the entry code and the CPU only.
+#[unsafe(link_section = ".areas")]
 static mut CPU_AREAS: Areas = Areas([[0; AREA]; CPUS]);
 
 // Every vCPU comes here at once (`abi::boot_info`): some forty instructions, because a host may

@@ -1,6 +1,7 @@
 //! Physical memory, identity-mapped: what a number means there.
 
 use core::cell::OnceCell;
+use core::ops::Range;
 use core::slice;
 
 use abi::boot_info::BootInfo;
@@ -10,11 +11,19 @@ use crate::memory::Loan;
 
 unsafe extern "C" {
     static kernel_end: u8;
+    static start_memory: u8;
+    static start_memory_end: u8;
 }
 
 /// Where the kernel ends and free memory begins.
 pub fn first_free() -> usize {
     (&raw const kernel_end) as usize
+}
+
+/// Memory for what is needed before any is lent, beside the kernel so that no further page of the host is
+/// touched until then.
+pub fn for_start() -> Range<usize> {
+    (&raw const start_memory) as usize..(&raw const start_memory_end) as usize
 }
 
 /// What the monitor or loader has left at `address`; to be read before any memory is lent.
