@@ -20,7 +20,6 @@ use crate::machine::{self, Machine};
 use crate::report::{self, Birth};
 use crate::sandbox::{Needed, Sandbox};
 use crate::status::{Failure, Status, say};
-use crate::sys::own_image;
 use crate::trace;
 
 /// Runs the machine of `config`, writes its reports and returns how it ended.
@@ -71,7 +70,6 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
         sandbox: sandbox.clone(),
         trace: config.trace_exits.then(trace::prepare),
     };
-    own_image::give_back();
     let outcome = running::run(config, parts);
     // The terminal first: whatever is said from here on is said on a sane one.
     let console = console.map(|console| console.finish(&signals));

@@ -11,7 +11,7 @@ use super::console::Console;
 use super::console::escape::Command;
 use super::signals::{Signals, Wish};
 use crate::live::watch::Watch;
-use crate::sys;
+use crate::sys::{self, own_image};
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +22,9 @@ const SIGNAL: u64 = 1;
 const INPUT: u64 = 2;
 const ROOM: u64 = 3;
 const KNOCK: u64 = 4;
+
+/// Milliseconds without an event after which the start is over, and what only it needed is given back.
+const SETTLED: i32 = 100;
 
 /// Why the machine is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +63,23 @@ impl Supervisor<'_> {
         if let Some(fd) = self.watch.as_ref().and_then(Watch::fd) {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, KNOCK))?;
         }
+        let mut settled = false;
         loop {
             let mut events = [EpollEvent::default(); 4];
-            let count = match epoll.wait(self.patience(), &mut events) {
+            let patience = match (settled, self.patience()) {
+                (true, patience) => patience,
+                (false, ..0) => SETTLED,
+                (false, patience) => patience.min(SETTLED),
+            };
+            let count = match epoll.wait(patience, &mut events) {
                 // Stopped and continued.
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             };
+            if count == 0 && !settled {
+                settled = true;
+                own_image::give_back();
+            }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(End::Timeout);
             }
