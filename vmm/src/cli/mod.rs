@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::compare as comparison;
 use crate::compare::Source;
@@ -138,8 +138,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
     if let Some(text) = help::topic(&args) {
         return Ok(Command::Print(text));
     }
-    let mut command = Cli::command();
-    let mut matches = match command.try_get_matches_from_mut(&args) {
+    let (mut command, matches) = matches(&args);
+    let mut matches = match matches {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Command::Print(help::text(Cli::command(), &args)));
@@ -205,6 +205,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
             (Err(usage), None) => Err(usage.into()),
         },
     }
+}
+
+/// What clap makes of `args`, and the command by which. To build what the subcommands take costs more than all
+/// else here: they are left out where none is named and nothing is wrong.
+fn matches(args: &[OsString]) -> (clap::Command, Result<ArgMatches, clap::Error>) {
+    if !args.iter().any(|arg| arg.to_str().is_some_and(Sub::has_subcommand)) {
+        let mut command = run::Args::augment_args(clap::Command::new("vmm"));
+        if let Ok(matches) = command.try_get_matches_from_mut(args) {
+            return (command, Ok(matches));
+        }
+    }
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(args);
+    (command, matches)
 }
 
 /// What is wrong with one flag of a machine by itself.

@@ -11,6 +11,7 @@ pub mod child;
 pub mod clock;
 pub mod futex;
 pub mod guest_bytes;
+mod heap;
 pub mod init;
 pub mod interface;
 pub mod irq_route;
