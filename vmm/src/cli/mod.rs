@@ -40,6 +40,7 @@ use crate::doctor as examination;
 use crate::live::{self, top::Machine};
 use crate::report::Birth;
 use crate::repro as reproduction;
+use crate::machine::early::Early;
 use crate::run::session;
 use crate::status::{Failure, Status, say};
 use crate::workload::native;
@@ -93,8 +94,10 @@ enum Sub {
 
 /// Does what the command line asks, and says in one line on stderr why not.
 pub fn main(args: impl IntoIterator<Item = OsString>, birth: Birth) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let early = is_plain(&args).then(Early::begin);
     let done = parse(args).and_then(|command| match command {
-        Command::Run(config) => session::run(&config, birth),
+        Command::Run(config) => session::run(&config, birth, early),
         Command::Compare(job) => comparison::run(&job),
         Command::Repro(job) => reproduction::run(&job),
         Command::Workload(text) => {
@@ -207,10 +210,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
     }
 }
 
+/// Whether `args` are those of a machine, as it seems: they name no subcommand, and ask for no help.
+fn is_plain(args: &[OsString]) -> bool {
+    const ANSWERED: [&str; 5] = ["help", "--help", "-h", "--version", "-V"];
+    let other = |arg: &str| Sub::has_subcommand(arg) || ANSWERED.contains(&arg);
+    !args.iter().skip(1).any(|arg| arg.to_str().is_some_and(other))
+}
+
 /// What clap makes of `args`, and the command by which. To build what the subcommands take costs more than all
 /// else here: they are left out where none is named and nothing is wrong.
 fn matches(args: &[OsString]) -> (clap::Command, Result<ArgMatches, clap::Error>) {
-    if !args.iter().any(|arg| arg.to_str().is_some_and(Sub::has_subcommand)) {
+    if is_plain(args) {
         let mut command = run::Args::augment_args(clap::Command::new("vmm"));
         if let Ok(matches) = command.try_get_matches_from_mut(args) {
             return (command, Ok(matches));

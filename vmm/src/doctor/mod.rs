@@ -31,7 +31,7 @@ pub fn examine() -> Checkup {
     let root = Root::host();
     let class = Class::detect();
     let host = Host::detect(class);
-    let opened = vm::open(1);
+    let opened = vm::open();
     let canary = Kvm::new().map(|kvm| Canary::run(&kvm, class)).unwrap_or_default();
     let mut findings = kvm::findings(&root, &opened, class, &canary);
     if host.nested == Some(true) {

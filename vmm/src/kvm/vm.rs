@@ -84,6 +84,7 @@ fn open_remedy(error: &errno::Error) -> Option<&'static str> {
 /// What KVM here can do, asked once.
 #[derive(Clone, Copy, Debug)]
 pub struct Abilities {
+    max_vcpus: usize,
     pub tsc_deadline: bool,
     /// KVM_CAP_X86_DISABLE_EXITS: the bits that may be set.
     pub disable_exits: u64,
@@ -113,14 +114,15 @@ const NEEDED: [(Cap, &str); 6] = [
 ];
 
 /// Opens /dev/kvm and checks what every machine needs.
-pub fn open(vcpus: u8) -> Result<(Kvm, Abilities), Error> {
+pub fn open() -> Result<(Kvm, Abilities), Error> {
     let kvm = Kvm::new().map_err(Error::Open)?;
     match kvm.get_api_version() {
         12 => {}
         other => return Err(Error::Version(other)),
     }
-    suits(|cap| kvm.check_extension(cap), kvm.get_max_vcpus(), vcpus)?;
+    suits(|cap| kvm.check_extension(cap))?;
     let abilities = Abilities {
+        max_vcpus: kvm.get_max_vcpus(),
         tsc_deadline: kvm.check_extension(Cap::TscDeadlineTimer),
         disable_exits: kvm.check_extension_raw(u64::from(KVM_CAP_X86_DISABLE_EXITS)).max(0) as u64,
         halt_poll: kvm.check_extension_raw(u64::from(KVM_CAP_HALT_POLL)) > 0,
@@ -128,12 +130,17 @@ pub fn open(vcpus: u8) -> Result<(Kvm, Abilities), Error> {
     Ok((kvm, abilities))
 }
 
-/// Whether a KVM that has what `has` says, and at most `max` vCPUs for each machine, will do.
-fn suits(has: impl Fn(Cap) -> bool, max: usize, vcpus: u8) -> Result<(), Error> {
-    match NEEDED.into_iter().find(|(cap, _)| !has(*cap)) {
-        Some((_, name)) => Err(Error::Lacks(name)),
-        None if usize::from(vcpus) > max => Err(Error::Vcpus { vcpus, max }),
-        None => Ok(()),
+/// Whether a KVM that has what `has` says will do.
+fn suits(has: impl Fn(Cap) -> bool) -> Result<(), Error> {
+    let lacking = NEEDED.into_iter().find(|(cap, _)| !has(*cap));
+    lacking.map_or(Ok(()), |(_, name)| Err(Error::Lacks(name)))
+}
+
+impl Abilities {
+    /// Whether a machine may have so many vCPUs.
+    pub fn allow(self, vcpus: u8) -> Result<(), Error> {
+        let max = self.max_vcpus;
+        if usize::from(vcpus) > max { Err(Error::Vcpus { vcpus, max }) } else { Ok(()) }
     }
 }
 
@@ -248,13 +255,15 @@ mod tests {
     #[test]
     fn a_kvm_that_lacks_anything_or_allows_too_little_is_refused() {
         for (lacking, name) in NEEDED {
-            let error = suits(|cap| cap as u32 != lacking as u32, 8, 1).unwrap_err();
+            let error = suits(|cap| cap as u32 != lacking as u32).unwrap_err();
             assert_eq!(error.to_string(), format!("this KVM lacks {name}, which the machine needs"));
             assert_eq!(error.status(), Status::NoKvm);
         }
-        let error = suits(|_| true, 8, 9).unwrap_err();
+        assert!(suits(|_| true).is_ok());
+        let abilities = Abilities { max_vcpus: 8, tsc_deadline: true, disable_exits: 0, halt_poll: true };
+        let error = abilities.allow(9).unwrap_err();
         assert_eq!(error.to_string(), "9 vCPUs asked, this KVM allows 8");
         assert_eq!(error.status(), Status::Usage);
-        assert!(suits(|_| true, 8, 8).is_ok());
+        assert!(abilities.allow(8).is_ok());
     }
 }

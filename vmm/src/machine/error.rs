@@ -15,6 +15,8 @@ pub enum Error {
     Payload(#[from] payload::Error),
     #[error("write boot data to guest memory: {0}")]
     Write(#[from] vm_memory::GuestMemoryError),
+    #[error("start a thread: {0}")]
+    Thread(std::io::Error),
     #[error("create event fd: {0}")]
     EventFd(std::io::Error),
     #[error("take signals: {0}")]
@@ -37,6 +39,7 @@ impl Fatal for Error {
             Error::Payload(error) => error.status(),
             Error::Device(error) => error.status(),
             Error::Write(_)
+            | Error::Thread(_)
             | Error::EventFd(_)
             | Error::Signals(_)
             | Error::Console(_)

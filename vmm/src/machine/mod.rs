@@ -1,6 +1,7 @@
 //! The build of a machine, step by step, in the order in which KVM wants it.
 
 pub mod attach;
+pub mod early;
 mod error;
 mod interrupts;
 pub mod memory;
@@ -20,6 +21,7 @@ use devices::line::Line;
 use devices::pci::conf1::{self, Conf1};
 use devices::pvpanic::PvPanic;
 use devices::serial::Serial;
+use early::{Early, Made};
 use kvm_ioctls::Kvm;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -72,13 +74,13 @@ pub struct Applied {
 /// Builds the machine of `config`; its serial port, if it has one, sends to `line`.
 pub fn build(
     config: &Config,
+    early: Early,
     payload: Payload,
     opened: Opened,
     line: Option<Box<dyn Line>>,
 ) -> Result<Machine, Error> {
-    // The VM, and what must be set before its first vCPU.
-    let (kvm, abilities) = vm::open(config.vcpus)?;
-    let vm = Vm::create(&kvm)?;
+    let abilities = early.abilities;
+    abilities.allow(config.vcpus)?;
     let serial = line.is_some();
     let wire = match opened.wires() {
         0 if serial => SERIAL_GSI + 1,
@@ -86,15 +88,10 @@ pub fn build(
         _ => DEVICE_GSI,
     };
     let pins = wire + opened.wires();
-    vm.split_irqchip(pins)?;
-    let disabled_exits = disable_exits(&vm, config.idle, abilities)?;
-    let halt_poll = config.halt_poll_ns.map_or(Ok(()), |ns| vm.halt_poll(ns));
-
     let with_pci = opened.on_pci();
 
     // Memory, and what is in it when the first CPU starts.
     let ram = GuestRam::allocate(&config.memory, &layout::ram(config.memory.size))?;
-    vm.map(ram.mem())?;
     let described = describe::devices(&opened, wire);
     let described: Vec<&dyn Aml> = described.iter().map(|device| device as &dyn Aml).collect();
     let hardware = acpi::Hardware {
@@ -108,9 +105,14 @@ pub fn build(
     let loaded = payload.load(ram.mem(), &payload::Context { config, rsdp, serial, pci: with_pci })?;
     state::write_tables(ram.mem(), loaded.entry)?;
 
+    // The VM, and what must be set before its first vCPU.
+    let Made { kvm, vm, cpuid: supported } = early.finish()?;
+    vm.split_irqchip(pins)?;
+    let disabled_exits = disable_exits(&vm, config.idle, abilities)?;
+    let halt_poll = config.halt_poll_ns.map_or(Ok(()), |ns| vm.halt_poll(ns));
+    vm.map(ram.mem())?;
+
     // CPUs.
-    let supported = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES);
-    let supported = supported.map_err(vm::Error::doing("read the CPUID that KVM supports"))?;
     let shape = cpuid::Shape {
         vcpus: config.vcpus,
         tsc_deadline: abilities.tsc_deadline,

@@ -25,7 +25,7 @@ impl Here {
         let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
         Here {
             class: Class::detect(),
-            no_kvm: vm::open(1).err().map(|error| error.to_string()),
+            no_kvm: vm::open().err().map(|error| error.to_string()),
             cpus: affinity::allowed().len(),
             free_hugepages: free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
             kernel,

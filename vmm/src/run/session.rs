@@ -16,14 +16,20 @@ use crate::boot::payload;
 use crate::config::{Config, net};
 use crate::kvm::stats::Statistics;
 use crate::machine::attach::Opened;
+use crate::machine::early::Early;
 use crate::machine::{self, Machine};
 use crate::report::{self, Birth};
 use crate::sandbox::{Needed, Sandbox};
 use crate::status::{Failure, Status, say};
 use crate::trace;
 
-/// Runs the machine of `config`, writes its reports and returns how it ended.
-pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
+/// Runs the machine of `config`, for which `early` may have been fetched, writes its reports and returns how it
+/// ended.
+pub fn run(
+    config: &Config,
+    birth: Birth,
+    early: Option<Result<Early, machine::Error>>,
+) -> Result<Status, Failure> {
     // What can be wrong with what the user named is found before there is a VM.
     let payload = payload::open(config)?;
     affinity::check(&config.pin)?;
@@ -46,7 +52,7 @@ pub fn run(config: &Config, birth: Birth) -> Result<Status, Failure> {
     }
 
     let Machine { kvm, vm, vcpus, buses, devices, serial, exit_port, applied, ram } =
-        machine::build(config, payload, opened, line)?;
+        machine::build(config, early.unwrap_or_else(Early::begin)?, payload, opened, line)?;
     if config.verbose {
         say(format_args!("added to the command line: {}", applied.cmdline.added()));
     }

@@ -41,6 +41,17 @@ fn is_ignored(signal: libc::c_int) -> bool {
     known && action.sa_sigaction == libc::SIG_IGN
 }
 
+/// Blocks all signals in this thread: they are for others.
+pub fn hold_off() {
+    // SAFETY: sigset_t is plain data, for which all zeroes is valid.
+    let mut set: libc::sigset_t = unsafe { zeroed() };
+    // SAFETY: `set` outlives the calls; the old mask isn't wanted.
+    unsafe {
+        libc::sigfillset(&mut set);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut());
+    }
+}
+
 /// The next signal of a file that [`take`] made; `None` where none waits.
 pub fn next(mut signals: &File) -> Option<libc::c_int> {
     const NUMBER: usize = offset_of!(libc::signalfd_siginfo, ssi_signo);

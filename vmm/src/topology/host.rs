@@ -28,7 +28,7 @@ fn lack(status: Status, why: impl Into<String>) -> Option<Lack> {
 }
 
 fn machines(linux: bool) -> Option<Lack> {
-    if let Err(error) = vm::open(1) {
+    if let Err(error) = vm::open() {
         return lack(Status::NoKvm, error.to_string());
     }
     if linux && Class::detect() == Class::Pvm {
