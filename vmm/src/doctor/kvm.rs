@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(paging(&tree.0, Class::Svm).unwrap(), Finding::good(AREA, "paging", "npt on"));
         assert_eq!(paging(&tree.0, Class::Vmx), None);
         assert_eq!(interrupts(&tree.0, Class::Svm).unwrap().verdict, Verdict::Tune);
-        let abilities = Abilities { tsc_deadline: true, disable_exits: 0, halt_poll: false };
+        let abilities = Abilities { max_vcpus: 8, tsc_deadline: true, disable_exits: 0, halt_poll: false };
         let polling = halt_poll(&tree.0, &abilities);
         assert_eq!((polling.found.as_str(), polling.verdict), ("by default 200000 ns", Verdict::Lacks));
         assert_eq!(idle(&abilities, Class::Svm).verdict, Verdict::Lacks);

@@ -84,7 +84,7 @@ fn open_remedy(error: &errno::Error) -> Option<&'static str> {
 /// What KVM here can do, asked once.
 #[derive(Clone, Copy, Debug)]
 pub struct Abilities {
-    max_vcpus: usize,
+    pub max_vcpus: usize,
     pub tsc_deadline: bool,
     /// KVM_CAP_X86_DISABLE_EXITS: the bits that may be set.
     pub disable_exits: u64,

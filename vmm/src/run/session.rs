@@ -34,7 +34,7 @@ pub fn run(
     let payload = payload::open(config)?;
     affinity::check(&config.pin)?;
     report::write::check(&config.reports)?;
-    // Before there is any other thread.
+    // Before there is any thread that stays.
     let taps = config.nets.iter().any(|net| !matches!(net.wire, net::Wire::VhostUser(_)));
     let needed = Needed { reports: &config.reports, taps, ..Needed::default() };
     let sandbox = if config.sandbox { Sandbox::new(needed)? } else { Sandbox::open() };

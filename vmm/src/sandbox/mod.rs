@@ -4,7 +4,7 @@
 //! - [`filter`]  the system calls of each kind of thread, compiled by `build/filters.rs`
 //! - [`files`]   the files that are still needed
 //!
-//! [`Sandbox::new`] comes before the first thread of the process; each thread then calls
+//! [`Sandbox::new`] comes before the first thread that stays; each thread then calls
 //! [`Sandbox::enter`] for itself, once it has what it needs. It takes some ten system calls, three more for
 //! each file of a report, and three for each thread; no exit of the guest costs more for it but for its
 //! `KVM_RUN`, whose number the filter of a vCPU looks at.
