@@ -21,7 +21,10 @@ pub struct Args {
     /// A Linux kernel, for what runs in a Linux guest
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// Runs of each setting, after one that does not count [default: 5]
+    /// Runs of each setting before those that count [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000), default_value = "1", hide_default_value = true)]
+    warm_up: u32,
+    /// Runs of each setting, in turns A B, B A, … [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), default_value = "5", hide_default_value = true)]
     repeat: u32,
     /// json:FILE (vmm.repro/1) or html:FILE, beside the text on stdout; may be repeated
@@ -34,12 +37,12 @@ pub struct Args {
 
 impl Args {
     pub fn resolve(self) -> Job {
-        let Args { name, all, full, kernel, repeat, out, yes } = self;
+        let Args { name, all, full, kernel, warm_up, repeat, out, yes } = self;
         let which = match (name, all) {
             (Some(name), _) => Which::One(name),
             (None, true) => Which::All,
             (None, false) => Which::List,
         };
-        Job { which, full, kernel, rounds: repeat, yes, outputs: out }
+        Job { which, full, kernel, warm_ups: warm_up, rounds: repeat, yes, outputs: out }
     }
 }

@@ -90,6 +90,10 @@ pub struct Published {
     pub unit: String,
     /// Which of ours it is held against.
     pub setting: Option<String>,
+    /// What was measured, where that is not the experiment's own metric.
+    pub metric: Option<String>,
+    /// `what` of the row to which its ratio is; otherwise the first that has a setting.
+    pub base: Option<String>,
 }
 
 /// What is said to hold.
@@ -169,13 +173,23 @@ fn parse(name: &str, text: &str) -> Result<Experiment, CatalogueError> {
     let known = |setting: &str| experiment.settings.iter().any(|known| known.name == setting);
     let published = experiment.published.iter().filter_map(|row| row.setting.as_deref());
     let claimed = experiment.claims.iter().flat_map(Claim::settings);
-    match published.chain(claimed).find(|setting| !known(setting)) {
-        Some(unknown) => Err(fail(format!("names a setting that it does not have: {unknown}"))),
+    if let Some(unknown) = published.chain(claimed).find(|setting| !known(setting)) {
+        return Err(fail(format!("names a setting that it does not have: {unknown}")));
+    }
+    let bases = experiment.published.iter().filter_map(|row| row.base.as_deref());
+    let row = |what: &str| experiment.published.iter().any(|row| row.what == what);
+    match bases.into_iter().find(|base| !row(base)) {
+        Some(unknown) => Err(fail(format!("a ratio is to a row that was not published: {unknown}"))),
         None => Ok(experiment),
     }
 }
 
 impl Variant {
+    /// Whether it is several machines, `vmm topology`.
+    pub fn is_topology(&self) -> bool {
+        self.args.first().is_some_and(|word| word == "topology")
+    }
+
     /// Its command line, with every brace filled in.
     pub fn args(&self, sizes: &BTreeMap<String, String>, kernel: Option<&Path>) -> Vec<String> {
         let kernel = kernel.map(|path| path.display().to_string()).unwrap_or_default();
@@ -204,7 +218,7 @@ pub mod tests {
     #[test]
     fn every_experiment_is_complete_and_every_command_line_is_valid() {
         let all = all().unwrap();
-        assert!(all.len() >= 10, "{}", all.len());
+        assert!(all.len() >= 15, "{}", all.len());
         for experiment in &all {
             assert!(!experiment.claims.is_empty(), "{}: claims nothing", experiment.name);
             assert_eq!(

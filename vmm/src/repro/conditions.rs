@@ -9,6 +9,7 @@ use crate::config::memory::Size;
 use crate::kvm::class::Class;
 use crate::kvm::vm;
 use crate::sys::affinity;
+use crate::topology::{file, host};
 
 /// This host, as far as experiments ask.
 pub struct Here {
@@ -37,7 +38,21 @@ impl Here {
         if let Some(why) = self.no_kvm.as_ref().filter(|_| !variant.native) {
             return Some(why.clone());
         }
-        variant.needs.iter().find_map(|need| self.lacks_one(*need, sizes))
+        let lack = variant.needs.iter().find_map(|need| self.lacks_one(*need, sizes));
+        lack.or_else(|| variant.is_topology().then(|| self.lacks_path(variant, sizes)).flatten())
+    }
+
+    /// What its path between machines needs, as `vmm topology` would say.
+    fn lacks_path(&self, variant: &Variant, sizes: &BTreeMap<String, String>) -> Option<String> {
+        let args = variant.args(sizes, self.kernel.as_deref());
+        let topology = file::one_of(args.get(1)?).ok()?;
+        let path = args.iter().find_map(|arg| arg.strip_prefix("--path="))?;
+        let path = topology.paths.iter().find(|known| known.name == path)?;
+        let pairs = args.iter().filter_map(|arg| arg.strip_prefix("--set=")?.split_once('='));
+        let set: Vec<_> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        // What is wrong with the topology itself, its run says.
+        let scene = topology.scene(path, &set, &affinity::allowed()).ok()?;
+        host::lacks(&scene).map(|lack| lack.why)
     }
 
     fn lacks_one(&self, need: Need, sizes: &BTreeMap<String, String>) -> Option<String> {

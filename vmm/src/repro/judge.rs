@@ -88,9 +88,8 @@ fn times(bundle: &Bundle, setting: &str, metric: &str) -> Vec<f64> {
     runs(bundle, setting).iter().filter_map(|run| run.metrics.get(metric).copied()).collect()
 }
 
-fn time_ratio(experiment: &Experiment, bundle: &Bundle, setting: &str, than: &str) -> Option<Ratio> {
-    let of = |setting| times(bundle, setting, &experiment.metric);
-    statistics::ratio(&of(setting), &of(than))
+fn time_ratio(bundle: &Bundle, metric: &str, setting: &str, than: &str) -> Option<Ratio> {
+    statistics::ratio(&times(bundle, setting, metric), &times(bundle, than, metric))
 }
 
 /// A row of the ledger by its words, for one operation: the median.
@@ -118,7 +117,7 @@ fn judged(experiment: &Experiment, bundle: &Bundle, claim: &Claim, doubtful: boo
                 Direction::Same => "takes the time of",
             };
             let claim = format!("{setting} {relation} {than}");
-            match time_ratio(experiment, bundle, setting, than) {
+            match time_ratio(bundle, &experiment.metric, setting, than) {
                 None => (claim, "did not run here".to_owned(), Verdict::NotJudged),
                 Some(ratio) => (claim, in_words(ratio), direction(ratio, *time, doubtful)),
             }
@@ -178,16 +177,22 @@ fn rows(experiment: &Experiment, bundle: &Bundle, doubtful: bool) -> Vec<Row> {
     let first = experiment.published.iter().find(|row| row.setting.is_some());
     let base =
         first.and_then(|row| row.setting.clone()).or_else(|| Some(bundle.settings.first()?.name.clone()));
-    let here = |setting: &str| {
-        let ns = statistics::median(&times(bundle, setting, &experiment.metric));
-        let ratio = base.as_deref().filter(|base| *base != setting);
-        (ns, ratio.and_then(|base| time_ratio(experiment, bundle, setting, base)))
+    let here = |setting: &str, metric: &str, base: Option<&str>| {
+        let ns = statistics::median(&times(bundle, setting, metric));
+        let ratio = base.filter(|base| *base != setting);
+        (ns, ratio.and_then(|base| time_ratio(bundle, metric, setting, base)))
     };
     let published = experiment.published.iter().map(|row| {
-        let published_ratio = first
+        let named =
+            row.base.as_ref().and_then(|base| experiment.published.iter().find(|of| of.what == *base));
+        let against = named.or(first);
+        let published_ratio = against
             .filter(|first| first.unit == row.unit)
             .map(|first| if rate(&row.unit) { first.value / row.value } else { row.value / first.value });
-        let (here_ns, ratio) = row.setting.as_deref().map_or((None, None), here);
+        let metric = row.metric.as_ref().unwrap_or(&experiment.metric);
+        let base = against.and_then(|row| row.setting.as_deref()).or(base.as_deref());
+        let (here_ns, ratio) =
+            row.setting.as_deref().map_or((None, None), |setting| here(setting, metric, base));
         let verdict = match (ratio, published_ratio) {
             (Some(ratio), Some(published)) if (published - 1.0).abs() <= SAME => {
                 direction(ratio, Direction::Same, doubtful)
@@ -210,7 +215,7 @@ fn rows(experiment: &Experiment, bundle: &Bundle, doubtful: bool) -> Vec<Row> {
     });
     let has = |name: &str| experiment.published.iter().any(|row| row.setting.as_deref() == Some(name));
     let ours = bundle.settings.iter().filter(|setting| !has(&setting.name)).map(|setting| {
-        let (here_ns, ratio) = here(&setting.name);
+        let (here_ns, ratio) = here(&setting.name, &experiment.metric, base.as_deref());
         Row {
             what: "not published".into(),
             published: None,

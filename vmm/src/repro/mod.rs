@@ -37,6 +37,7 @@ pub struct Job {
     pub full: bool,
     /// For what runs in a Linux guest.
     pub kernel: Option<PathBuf>,
+    pub warm_ups: u32,
     pub rounds: u32,
     pub yes: bool,
     pub outputs: Vec<Output>,
@@ -136,7 +137,7 @@ fn reproduce(
         settings,
         skipped: Vec::new(),
         patterns: Vec::new(),
-        warm_ups: 1,
+        warm_ups: job.warm_ups,
         rounds: job.rounds,
         yes: job.yes,
     };
