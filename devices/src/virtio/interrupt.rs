@@ -9,6 +9,11 @@ pub trait Interrupt: Send + Sync {
     /// Raises it.
     fn signal(&self);
 
+    /// Whether anybody is told: `false` for a queue that the driver polls.
+    fn reaches(&self) -> bool {
+        true
+    }
+
     /// The event fd whose write raises it, for a kernel or a process that serves the queue. `None`
     /// where there is none (no irqfd): such a backend can't be used.
     fn event(&self) -> Option<&EventFd>;
@@ -22,6 +27,9 @@ pub struct Silent;
 
 impl Interrupt for Silent {
     fn signal(&self) {}
+    fn reaches(&self) -> bool {
+        false
+    }
     fn event(&self) -> Option<&EventFd> {
         None
     }

@@ -35,6 +35,8 @@ pub struct Contents<'a> {
     pub useful: &'a [&'a str],
     /// `NAME[,key=value…]`, in order.
     pub workloads: &'a [String],
+    /// The user's words for the kernel: some are meant for modules.
+    pub cmdline: &'a str,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +98,8 @@ pub fn plan(tree: Option<&Path>, contents: Contents<'_>) -> Result<Initramfs, Er
         let file = module.path.file_name().unwrap_or(module.path.as_os_str()).to_string_lossy();
         let inside = format!("vmm/{file}");
         add(&mut archive, &inside, 0o644, &module.path)?;
-        plan.modules.push(format!("/{inside}"));
+        let parameters = parameters(&module.name, contents.cmdline);
+        plan.modules.push(plan::Module { path: format!("/{inside}"), parameters });
     }
     for workload in contents.workloads {
         let spec = Spec::parse(workload).map_err(|refusal| Error::Workload(refusal.to_string()))?;
@@ -141,6 +144,17 @@ impl Initramfs {
         }
         Ok(())
     }
+}
+
+/// A module's parameters: what the command line says for it (`virtio_blk.poll_queues=1`), as modprobe(8)
+/// would read it there.
+fn parameters(module: &str, cmdline: &str) -> String {
+    let own = |word: &str| {
+        let (name, parameter) = word.split_once('.')?;
+        (name.replace('-', "_") == module).then(|| parameter.to_owned())
+    };
+    let words = cmdline.split_whitespace().take_while(|word| *word != "--");
+    words.filter_map(own).collect::<Vec<_>>().join(" ")
 }
 
 fn needed(
@@ -217,7 +231,15 @@ fn loaded_len(file: &File) -> Result<u32, Error> {
 mod tests {
     use super::*;
 
-    const NOTHING: Contents<'_> = Contents { modules: &[], useful: &["pvpanic_mmio"], workloads: &[] };
+    const NOTHING: Contents<'_> =
+        Contents { modules: &[], useful: &["pvpanic_mmio"], workloads: &[], cmdline: "" };
+
+    #[test]
+    fn a_modules_parameters_are_on_the_kernels_command_line() {
+        let cmdline = "quiet virtio-blk.poll_queues=1 virtio_net.napi_tx=0 virtio_blk.y -- virtio_blk.z";
+        assert_eq!(parameters("virtio_blk", cmdline), "poll_queues=1 y");
+        assert_eq!(parameters("virtio", cmdline), "");
+    }
 
     #[test]
     fn the_archive_lands_in_guest_memory_whole() {

@@ -111,8 +111,12 @@ pub fn open(config: &Config) -> Result<Payload, Error> {
                 None => modules::beside(path, version),
             };
             let useful: Vec<&str> = USEFUL.into_iter().chain(drivers(config)).collect();
-            let contents =
-                initramfs::Contents { modules: &[], useful: &useful, workloads: &config.boot.workloads };
+            let contents = initramfs::Contents {
+                modules: &[],
+                useful: &useful,
+                workloads: &config.boot.workloads,
+                cmdline: &config.boot.cmdline,
+            };
             let mut built = initramfs::plan(tree.as_deref(), contents)?;
             notes.append(&mut built.notes);
             Some(Initrd::Built(built))

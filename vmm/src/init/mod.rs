@@ -15,6 +15,7 @@ pub mod plan;
 mod shell;
 mod speak;
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -26,7 +27,7 @@ use abi::workload::Spec;
 use crate::sys::init::{load_module, mount, stand_on};
 use crate::sys::interface;
 use crate::workload;
-use plan::Plan;
+use plan::{Module, Plan};
 use speak::Monitor;
 
 /// Whether this process is the first of a guest that the monitor has booted.
@@ -47,8 +48,8 @@ pub fn run() -> ! {
 
 /// The first status that isn't 0 ends it.
 fn follow(plan: &Plan, monitor: &Monitor) -> u8 {
-    for path in &plan.modules {
-        if let Err(error) = load(path) {
+    for Module { path, parameters } in &plan.modules {
+        if let Err(error) = load(path, parameters) {
             failed(&format!("load {path}"), &error);
         }
     }
@@ -71,8 +72,8 @@ fn follow(plan: &Plan, monitor: &Monitor) -> u8 {
     0
 }
 
-fn load(path: &str) -> io::Result<()> {
-    match load_module(&File::open(path)?, !path.ends_with(".ko")) {
+fn load(path: &str, parameters: &str) -> io::Result<()> {
+    match load_module(&File::open(path)?, !path.ends_with(".ko"), &CString::new(parameters)?) {
         // What another module has pulled in, or the kernel brought itself, is there.
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
         result => result,

@@ -9,19 +9,31 @@ pub const BUSYBOX: &str = "/bin/busybox";
 /// What process 1 is to do, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Paths of modules to load.
-    pub modules: Vec<String>,
+    /// Modules to load.
+    pub modules: Vec<Module>,
     /// `NAME[,key=value…]`.
     pub workloads: Vec<String>,
 }
 
+/// A module, and its parameters as finit_module(2) takes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Module {
+    pub path: String,
+    pub parameters: String,
+}
+
 const MODULE: &str = "module ";
+/// Of the module before.
+const PARAMETERS: &str = "parameters ";
 const WORKLOAD: &str = "workload ";
 
 impl Plan {
     /// The file's contents.
     pub fn encode(&self) -> Vec<u8> {
-        let modules = self.modules.iter().map(|path| (MODULE, path));
+        let modules = self.modules.iter().flat_map(|Module { path, parameters }| {
+            let parameters = (!parameters.is_empty()).then_some((PARAMETERS, parameters));
+            [(MODULE, path)].into_iter().chain(parameters)
+        });
         let workloads = self.workloads.iter().map(|text| (WORKLOAD, text));
         modules
             .chain(workloads)
@@ -36,7 +48,12 @@ impl Plan {
         for line in bytes.split(|byte| *byte == 0) {
             let line = String::from_utf8_lossy(line);
             if let Some(path) = line.strip_prefix(MODULE) {
-                plan.modules.push(path.to_owned());
+                plan.modules.push(Module { path: path.to_owned(), ..Module::default() });
+            } else if let Some(parameters) = line.strip_prefix(PARAMETERS) {
+                plan.modules
+                    .last_mut()
+                    .iter_mut()
+                    .for_each(|module| module.parameters = parameters.to_owned());
             } else if let Some(text) = line.strip_prefix(WORKLOAD) {
                 plan.workloads.push(text.to_owned());
             }
@@ -52,10 +69,13 @@ mod tests {
     #[test]
     fn a_plan_survives_its_file() {
         let plan = Plan {
-            modules: vec!["/vmm/a.ko".into()],
+            modules: vec![
+                Module { path: "/vmm/a.ko".into(), parameters: "x=1 y".into() },
+                Module { path: "/vmm/b.ko".into(), ..Module::default() },
+            ],
             workloads: vec!["null,calls=3".into(), "module x -- 'y\" \n$z".into()],
         };
         assert_eq!(Plan::decode(&plan.encode()), plan);
-        assert_eq!(Plan::decode(b"\0\0junk\0\xff"), Plan::default());
+        assert_eq!(Plan::decode(b"\0parameters x\0junk\0\xff"), Plan::default());
     }
 }

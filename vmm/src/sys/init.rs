@@ -19,11 +19,12 @@ pub fn mount(target: &CStr, kind: &CStr) -> io::Result<()> {
 }
 
 /// finit_module(2), without parameters. `compressed`: the kernel is to unpack the file first.
-pub fn load_module(file: &File, compressed: bool) -> io::Result<()> {
+pub fn load_module(file: &File, compressed: bool, parameters: &CStr) -> io::Result<()> {
     // uapi/linux/module.h: MODULE_INIT_COMPRESSED_FILE.
     let flags: libc::c_int = if compressed { 4 } else { 0 };
     // SAFETY: an open file, a string that ends in NUL, and a number.
-    let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), flags) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), parameters.as_ptr(), flags) };
     checked(result).map(drop)
 }
 

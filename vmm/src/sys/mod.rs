@@ -25,6 +25,7 @@ pub mod memory_slot;
 pub mod null;
 pub mod own_image;
 pub mod peer;
+pub mod polled;
 pub mod port;
 pub mod privileges;
 pub mod ram;

@@ -114,10 +114,7 @@ impl Platform for Linux {
     }
 
     fn disk(&self, index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
-        match poll {
-            true => Err(Unavailable("linux-waits-for-interrupts")),
-            false => Disk::open(index, size, depth),
-        }
+        Disk::open(index, size, depth, poll)
     }
 
     fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {

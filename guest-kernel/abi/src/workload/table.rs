@@ -229,7 +229,12 @@ pub const ALL: &[Workload] = &[
             key("depth", Kind::Number { min: 1, max: 128 }, "1", "requests under way"),
             key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk"),
             key("items", MANY, "100000", "requests"),
-            key("blk", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls"),
+            key(
+                "blk",
+                Kind::Choice(&["irq", "poll"]),
+                "irq",
+                "sleeps for the next one, or polls (Linux: on a queue that virtio_blk.poll_queues= sets aside)",
+            ),
         ],
     },
     Workload {

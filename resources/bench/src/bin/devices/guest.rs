@@ -26,6 +26,8 @@ pub const RESULT: &str = "result ";
 /// Kernel parameters, which Linux hands to process 1 as environment variables.
 pub const WORKS: &str = "bench_works";
 pub const SECONDS: &str = "bench_seconds";
+/// The driver has a queue for polled requests, and the disk's loads poll; absent where they don't.
+pub const POLL: &str = "bench_poll";
 /// Ends the machine: `vmm`'s exit port, and QEMU's isa-debug-exit put there.
 pub const EXIT_PORT: u16 = 0x500;
 /// The serial port's data register.
@@ -65,8 +67,11 @@ fn serve() -> io::Result<()> {
         .map(|e| Ok(e?.path()))
         .collect::<io::Result<_>>()?;
     modules.sort();
+    let poll = std::env::var_os(POLL).is_some();
     for path in modules {
-        load_module(&File::open(&path)?, path.extension().is_none_or(|end| end != "ko"))
+        let disk = path.file_name().is_some_and(|name| name.to_string_lossy().contains("virtio_blk"));
+        let parameters = if poll && disk { c"poll_queues=1" } else { c"" };
+        load_module(&File::open(&path)?, path.extension().is_none_or(|end| end != "ko"), parameters)
             .map_err(|error| io::Error::other(format!("load {}: {error}", path.display())))?;
     }
     let works = work::list(&parameter(WORKS)?).ok_or(io::ErrorKind::InvalidInput)?;
@@ -77,7 +82,7 @@ fn serve() -> io::Result<()> {
     // What a kernel still does by itself after boot is not the work's.
     sleep(Duration::from_secs(1));
     for work in works {
-        let (ops, ns) = perform(work, seconds)?;
+        let (ops, ns) = perform(work, seconds, poll)?;
         sleep(PAUSE);
         say(&format!("{RESULT}{} {ops} {ns}\n", work.word()));
     }
@@ -85,9 +90,10 @@ fn serve() -> io::Result<()> {
 }
 
 /// Operations and nanoseconds, between the two marks.
-fn perform(work: Work, seconds: u64) -> io::Result<(u64, u64)> {
+fn perform(work: Work, seconds: u64, poll: bool) -> io::Result<(u64, u64)> {
     if let Some(requests) = work.requests() {
-        let text = format!("{requests},seconds={seconds}");
+        let way = if poll { "poll" } else { "irq" };
+        let text = format!("{requests},seconds={seconds},blk={way}");
         let spec = Spec::parse(&text).map_err(|refusal| io::Error::other(refusal.to_string()))?;
         let mut result = (0, 0);
         begin();

@@ -17,7 +17,8 @@ pub struct Setting {
     pub vhost: bool,
     /// The device whose loads it is for, where it is for one.
     only: Option<Device>,
-    /// Further arguments of `vmm`, `engine=…` of its disk, and `name=value` of the guest's kernel.
+    /// Further arguments of `vmm`, `engine=…` and `queues=…` of its disk, and `name=value` of the guest's
+    /// kernel.
     pub knobs: Vec<String>,
 }
 
@@ -120,11 +121,13 @@ impl Setting {
     fn vmm(&self, parts: &Parts) -> Command {
         let mut command = Command::new(&parts.vmm);
         command.arg("--memory").arg(format!("{MEMORY}M")).args(["--report", "none"]);
-        let engine = self.knobs.iter().find(|knob| knob.starts_with(ENGINE));
-        let engine = engine.map(|engine| format!(",{engine}")).unwrap_or_default();
-        command.arg("--disk").arg(format!("path={}{engine}", parts.disk.display()));
+        let mut disk = format!("path={}", parts.disk.display());
+        for key in self.knobs.iter().filter(|knob| is_disks(knob)) {
+            disk = format!("{disk},{key}");
+        }
+        command.arg("--disk").arg(disk);
         command.arg("--net").arg(format!("tap={TAP},vhost={}", if self.vhost { "on" } else { "off" }));
-        command.args(self.knobs.iter().filter(|knob| !is_parameter(knob) && !knob.starts_with(ENGINE)));
+        command.args(self.knobs.iter().filter(|knob| !is_parameter(knob) && !is_disks(knob)));
         command
     }
 
@@ -153,9 +156,12 @@ impl Setting {
     }
 }
 
-const ENGINE: &str = "engine=";
+/// True for a key of the disk.
+fn is_disks(knob: &str) -> bool {
+    ["engine=", "queues="].iter().any(|key| knob.starts_with(key))
+}
 
 /// True for `name=value` of the guest's kernel.
 fn is_parameter(knob: &str) -> bool {
-    knob.contains('=') && !knob.starts_with('-') && !knob.starts_with(ENGINE)
+    knob.contains('=') && !knob.starts_with('-') && !is_disks(knob)
 }
