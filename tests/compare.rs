@@ -4,11 +4,12 @@ mod harness;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::host::any_guest;
+use harness::host::{any_guest, in_lab, linux_guest, skip};
+use harness::kernels;
 use harness::machine::{binary, scratch};
 use harness::tiny::{Tiny, exit};
 use serde_json::Value;
@@ -238,4 +239,79 @@ fn interrupted_it_keeps_what_it_has() {
     let bundle = json.json();
     assert_eq!(bundle["interrupted"], true);
     assert!(!bundle["runs"].as_array().expect("a list").is_empty());
+}
+
+#[test]
+fn a_long_one_says_how_long_after_its_first_run() {
+    let Some(_) = any_guest() else { return };
+    let args = ["--workload=idle,seconds=1", "--vary=vcpus=1,2", "--repeat=5000", "--warm-up=0"];
+    let (stdout, stderr) = ended(&compare(args), 64);
+    assert!(stdout.is_empty() && !stderr.contains("run 2 of"), "{stdout}{stderr}");
+    assert!(
+        stderr.contains("2 settings make 10000 runs, about ") && stderr.contains("--yes makes them"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn what_an_ioeventfd_is_worth_to_linux() {
+    let Some(_) = linux_guest() else { return };
+    let Some(kernel) = kernels::cloud() else { return };
+    let (image, json) = (File::new("compared.img"), File::new("linux.json"));
+    fs::write(&image.0, vec![0; 1 << 20]).expect("write an image");
+    let mut args = ["--cmdline=quiet", "--vary=ioeventfd=on,off", "--repeat=2", "--warm-up=0"]
+        .map(String::from)
+        .to_vec();
+    args.push("--workload=blk,items=500".into());
+    args.push(format!("--kernel={}", kernel.bzimage.display()));
+    args.push(format!("--modules={}", kernel.modules.display()));
+    args.push(format!("--disk=path={}", image.0.display()));
+    args.push(json.out("json"));
+    let (stdout, _) = ended(&compare(args), 0);
+    assert!(stdout.contains("suspected  ioeventfd=off: "), "{stdout}");
+    let bundle = json.json();
+    let changed = &bundle["results"][0]["settings"][1]["changed"];
+    // Each kick has become a return to the monitor.
+    let moved = |row: &&Value| {
+        let number = |key: &str| row[key].as_f64().unwrap_or(0.0);
+        row["name"].as_str().is_some_and(|name| name.contains("QueueNotify") || name.contains("NOTIFY"))
+            && number("from") < 0.05
+            && number("to") > 0.5
+    };
+    assert!(changed.as_array().expect("a list").iter().any(|row| moved(&row)), "{changed}");
+}
+
+#[test]
+fn tasks_of_a_job_array_each_write_a_bundle_and_the_bundles_join() {
+    let Some(_) = any_guest() else { return };
+    if in_lab() {
+        return skip("a cluster's nodes are hosts, not labs");
+    }
+    if !Path::new("/usr/sbin/slurmd").exists() {
+        return skip("no Slurm here: apt-get install slurm-wlm");
+    }
+    let slurm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../resources/slurm");
+    let directory = scratch("array");
+    fs::create_dir(&directory).expect("make a directory");
+    let array = Command::new(slurm.join("one-machine"))
+        .args(["sbatch", "--wait", "--array=1-2"])
+        .arg(format!("--output={}/%a", directory.display()))
+        .arg(slurm.join("compare.sbatch"))
+        .arg(&directory)
+        .args(["--workload=probe,what=pio,items=100", "--vary=vcpus=1,2", "--repeat=2", "--warm-up=0"])
+        .env("VMM", binary())
+        .stdin(Stdio::null())
+        .output()
+        .expect("run a cluster");
+    let said = ["1", "2"].map(|task| fs::read_to_string(directory.join(task)).unwrap_or_default());
+    assert!(array.status.success(), "{}{said:?}", String::from_utf8_lossy(&array.stderr));
+    let bundles = fs::read_dir(&directory).expect("it is there").filter_map(|entry| {
+        let path = entry.expect("an entry").path();
+        path.extension().is_some_and(|end| end == "json").then(|| path.display().to_string())
+    });
+    let args: Vec<String> = ["--from".into()].into_iter().chain(bundles).collect();
+    assert_eq!(args.len(), 3, "{args:?}");
+    let joined = ended(&compare(args), 0).0;
+    assert!(joined.contains("vcpus=1 · 4 runs"), "{joined}");
+    fs::remove_dir_all(directory).expect("it is there");
 }

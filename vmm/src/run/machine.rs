@@ -180,7 +180,7 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
 
     shared.orders.stop();
     let vcpus: Vec<Finished> =
-        threads.into_iter().filter_map(|(kicker, thread)| join(kicker, thread)).collect();
+        threads.into_iter().map(|(kicker, thread)| join(|| kicker.kick(), thread)).collect();
     let span = (vcpus.iter().map(|v| v.stopped.first_entry).min().unwrap_or(start), ticks());
     if let Some(error) = failed {
         return Err(error);
@@ -205,6 +205,16 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
 }
 
 type Started = (Kicker, JoinHandle<Finished>);
+
+/// Ends the machine where a thread that holds it ends, even by a panic.
+struct EndsIt<'a>(&'a EventFd);
+
+impl Drop for EndsIt<'_> {
+    fn drop(&mut self) {
+        // Fails only if nobody has looked at 2^64 - 2 earlier ends.
+        let _ = self.0.write(1);
+    }
+}
 
 /// Answers the thread's number as the tracer needs it, where there is one.
 fn start_thread(
@@ -252,12 +262,12 @@ fn start_thread(
                 orders.obey(ledger)
             })
         };
+        let ends_it = EndsIt(&shared.ended);
         let stopped = vcpu::run(&mut vcpu, &shared.buses, &shared.phases, told);
         if !matches!(stopped.stop, Stop::Told) {
             shared.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(id);
-            // Fails only if nobody has looked at 2^64 - 2 earlier ends.
-            let _ = shared.ended.write(1);
         }
+        drop(ends_it);
         Finished { stopped, usage: threads::usage(pinned), vcpu }
     };
     let thread = std::thread::Builder::new().name(format!("vcpu{id}")).spawn(body);
@@ -269,14 +279,35 @@ fn start_thread(
     }
 }
 
-/// Kicks a thread until it has ended.
-fn join(kicker: Kicker, thread: JoinHandle<Finished>) -> Option<Finished> {
+/// Kicks a thread until it has ended. Its panic becomes the caller's: a report without its counts would
+/// not add up. (Where a panic aborts, as in the release profile, the process has ended before.)
+fn join<T>(kick: impl Fn(), thread: JoinHandle<T>) -> T {
     while !thread.is_finished() {
-        kicker.kick();
+        kick();
         let since = Instant::now();
         while !thread.is_finished() && since.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_micros(100));
         }
     }
-    thread.join().ok()
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_vcpu_thread_that_ends_early_ends_the_machine_and_is_not_left_out_of_it() {
+        let ended = Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
+        let seen = ended.clone();
+        let thread = std::thread::spawn(move || {
+            let _ends_it = EndsIt(&seen);
+            panic!("a test of a vCPU thread's panic");
+        });
+        let joined = catch_unwind(AssertUnwindSafe(|| join(|| (), thread)));
+        assert!(joined.is_err());
+        assert_eq!(ended.read().unwrap(), 1, "nobody waits for it any longer");
+    }
 }
