@@ -244,7 +244,12 @@ fn interrupted_it_keeps_what_it_has() {
 #[test]
 fn a_long_one_says_how_long_after_its_first_run() {
     let Some(_) = any_guest() else { return };
-    let args = ["--workload=idle,seconds=1", "--vary=vcpus=1,2", "--repeat=5000", "--warm-up=0"];
+    let args = [
+        "--workload=null,gate=call,seconds=1,calls=100000000000",
+        "--vary=vcpus=1,2",
+        "--repeat=5000",
+        "--warm-up=0",
+    ];
     let (stdout, stderr) = ended(&compare(args), 64);
     assert!(stdout.is_empty() && !stderr.contains("run 2 of"), "{stdout}{stderr}");
     assert!(
@@ -271,12 +276,12 @@ fn what_an_ioeventfd_is_worth_to_linux() {
     assert!(stdout.contains("suspected  ioeventfd=off: "), "{stdout}");
     let bundle = json.json();
     let changed = &bundle["results"][0]["settings"][1]["changed"];
-    // Each kick has become a return to the monitor.
+    // A kick has become a return to the monitor, for each request that finds the worker asleep.
     let moved = |row: &&Value| {
         let number = |key: &str| row[key].as_f64().unwrap_or(0.0);
         row["name"].as_str().is_some_and(|name| name.contains("QueueNotify") || name.contains("NOTIFY"))
             && number("from") < 0.05
-            && number("to") > 0.5
+            && number("to") > 0.1
     };
     assert!(changed.as_array().expect("a list").iter().any(|row| moved(&row)), "{changed}");
 }
