@@ -34,7 +34,7 @@ pub struct Registers {
 }
 
 impl Vcpu {
-    /// Creates vCPU `id` with its CPUID and MSRs, and its local APIC in x2APIC mode.
+    /// Creates vCPU `id` with its CPUID and MSRs.
     pub fn create(vm: &Vm, id: u8, cpuid: &[kvm_cpuid_entry2]) -> Result<Vcpu, Error> {
         let fd = vm.fd().create_vcpu(id.into()).map_err(Error::doing(format!("create vCPU {id}")))?;
         let vcpu = Vcpu { id, fd, run_size: vm.fd().run_size() };
@@ -44,17 +44,22 @@ impl Vcpu {
         let msrs =
             Msrs::from_entries(&[MISC_ENABLE, MTRR_DEF_TYPE]).map_err(|_| Error::Lacks("room for MSRs"))?;
         vcpu.fd.set_msrs(&msrs).map_err(vcpu.doing("set MSRs"))?;
-        let sregs = vcpu.fd.get_sregs().map_err(vcpu.doing("read registers"))?;
-        vcpu.fd.set_sregs(&state::x2apic(sregs, id == 0)).map_err(vcpu.doing("set x2APIC mode"))?;
         Ok(vcpu)
     }
 
-    /// Makes this a CPU that starts at `entry`; others wait for INIT and SIPI.
-    pub fn set_entry(&self, entry: Entry) -> Result<(), Error> {
-        let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
-        self.fd.set_mp_state(runnable).map_err(self.doing("let it run"))?;
+    /// Makes this a CPU that starts at `entry`, or, with none, one that waits for INIT and SIPI. Its local APIC
+    /// is in x2APIC mode unless the entry wants another.
+    pub fn start_at(&self, entry: Option<Entry>) -> Result<(), Error> {
         let sregs = self.fd.get_sregs().map_err(self.doing("read registers"))?;
-        self.fd.set_sregs(&state::boot_sregs(sregs, entry)).map_err(self.doing("set control registers"))?;
+        let sregs = state::x2apic(sregs, self.id == 0);
+        let sregs = entry.map_or(sregs, |entry| state::boot_sregs(sregs, entry));
+        self.fd.set_sregs(&sregs).map_err(self.doing("set control registers"))?;
+        let Some(entry) = entry else { return Ok(()) };
+        // The first runs without being told.
+        if self.id > 0 {
+            let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
+            self.fd.set_mp_state(runnable).map_err(self.doing("let it run"))?;
+        }
         self.fd.set_regs(&state::boot_regs(entry)).map_err(self.doing("set registers"))
     }
 

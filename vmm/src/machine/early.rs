@@ -1,51 +1,92 @@
-//! What every machine needs of KVM, whatever else it is: KVM opened, a VM, the CPUID that is supported. A
-//! thread fetches it while the command line is read and memory is filled, for it is half of the time from
-//! exec to the first instruction: KVM allocates for the one, and asks the processor some eighty times for
-//! the other, which traps where this host is a guest itself.
+//! What a machine needs of KVM: KVM opened, a VM, its vCPUs. A thread makes it while the command line is read
+//! and memory is filled, for it is half of the time from exec to the first instruction: KVM allocates for the
+//! one, and for the CPUID that it supports it asks the processor some eighty times, which traps where this
+//! host is a guest itself.
 //!
 //! The thread is over before the machine has another, and before anything of the guest runs.
 
+use std::io;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
-use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
 
 use super::Error;
+use crate::boot::cpuid::{self, Shape};
+use crate::kvm::vcpu::Vcpu;
 use crate::kvm::vm::{self, Abilities, Vm};
 use crate::sys::signal;
 
 /// KVM is open, and the rest on its way.
 pub struct Early {
     pub abilities: Abilities,
-    rest: JoinHandle<Result<Made, vm::Error>>,
+    vm: Receiver<Vm>,
+    shape: Sender<Shape>,
+    thread: JoinHandle<Result<Made, vm::Error>>,
 }
 
 /// What has come.
 pub struct Made {
     pub kvm: Kvm,
-    pub vm: Vm,
-    pub cpuid: CpuId,
+    pub vcpus: Vec<Vcpu>,
+    /// Leaf 0x4000_0001, EAX, as the guest sees it.
+    pub kvm_features: u32,
 }
 
 impl Early {
     /// Opens KVM, and has a thread do the rest.
     pub fn begin() -> Result<Early, Error> {
         let (kvm, abilities) = vm::open()?;
-        let body = move || {
-            // They are for the thread that will wait for them.
-            signal::hold_off();
-            let vm = Vm::create(&kvm)?;
-            let cpuid = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES);
-            let cpuid = cpuid.map_err(vm::Error::doing("read the CPUID that KVM supports"))?;
-            Ok(Made { kvm, vm, cpuid })
-        };
-        let thread = thread::Builder::new().name("early".into()).spawn(body);
-        Ok(Early { abilities, rest: thread.map_err(Error::Thread)? })
+        let (send_vm, vm) = mpsc::channel();
+        let (shape, wanted) = mpsc::channel();
+        let body = move || make(kvm, &send_vm, &wanted);
+        let thread = thread::Builder::new().name("early".into()).spawn(body).map_err(Error::Thread)?;
+        Ok(Early { abilities, vm, shape, thread })
     }
 
-    /// Waits for the rest.
-    pub fn finish(self) -> Result<Made, Error> {
-        let rest = self.rest.join().map_err(|_| Error::Thread(std::io::ErrorKind::Other.into()))?;
-        Ok(rest?)
+    /// The VM, which `prepare` makes ready for its first vCPU; from then on its vCPUs are on their way, in the
+    /// shape that `prepare` answers.
+    pub fn vm(self, prepare: impl FnOnce(&Vm) -> Result<Shape, vm::Error>) -> Result<(Vm, Vcpus), Error> {
+        let Ok(vm) = self.vm.recv() else { return Err(end(self.thread).err().unwrap_or_else(gone)) };
+        // Nobody listens if the thread has failed, which is told where its vCPUs are wanted.
+        let _ = self.shape.send(prepare(&vm)?);
+        Ok((vm, Vcpus(self.thread)))
     }
+}
+
+/// vCPUs on their way.
+pub struct Vcpus(JoinHandle<Result<Made, vm::Error>>);
+
+impl Vcpus {
+    /// Waits for them.
+    pub fn finish(self) -> Result<Made, Error> {
+        end(self.0)
+    }
+}
+
+fn end(thread: JoinHandle<Result<Made, vm::Error>>) -> Result<Made, Error> {
+    Ok(thread.join().map_err(|_| gone())??)
+}
+
+fn gone() -> Error {
+    Error::Thread(io::Error::other("it ended at once"))
+}
+
+/// The thread.
+fn make(kvm: Kvm, vm: &Sender<Vm>, wanted: &Receiver<Shape>) -> Result<Made, vm::Error> {
+    // They are for the thread that will wait for them.
+    signal::hold_off();
+    let made = Vm::create(&kvm)?;
+    // Nobody waits for a machine that is not built.
+    let _ = vm.send(made.clone());
+    let supported = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES);
+    let supported = supported.map_err(vm::Error::doing("read the CPUID that KVM supports"))?;
+    let Ok(shape) = wanted.recv() else { return Ok(Made { kvm, vcpus: Vec::new(), kvm_features: 0 }) };
+    let mut leaves = cpuid::shape(&supported, &shape);
+    let mut vcpus = Vec::with_capacity(shape.vcpus.into());
+    for id in 0..shape.vcpus {
+        cpuid::number(&mut leaves, id);
+        vcpus.push(Vcpu::create(&made, id, &leaves)?);
+    }
+    Ok(Made { kvm, vcpus, kvm_features: cpuid::kvm_features(&leaves) })
 }

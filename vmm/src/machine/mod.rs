@@ -90,8 +90,22 @@ pub fn build(
     let pins = wire + opened.wires();
     let with_pci = opened.on_pci();
 
-    // Memory, and what is in it when the first CPU starts.
+    // The VM, and what must be set before its first vCPU. vCPUs are made while memory is filled.
     let ram = GuestRam::allocate(&config.memory, &layout::ram(config.memory.size))?;
+    let (mut disabled_exits, mut halt_poll) = (0, Ok(()));
+    let (vm, vcpus) = early.vm(|vm| {
+        vm.split_irqchip(pins)?;
+        disabled_exits = disable_exits(vm, config.idle, abilities)?;
+        halt_poll = config.halt_poll_ns.map_or(Ok(()), |ns| vm.halt_poll(ns));
+        Ok(cpuid::Shape {
+            vcpus: config.vcpus,
+            tsc_deadline: abilities.tsc_deadline,
+            mwait: disabled_exits & u64::from(kvm_bindings::KVM_X86_DISABLE_EXITS_MWAIT) != 0,
+            pv: config.pv,
+        })
+    })?;
+
+    // Memory, and what is in it when the first CPU starts.
     let described = describe::devices(&opened, wire);
     let described: Vec<&dyn Aml> = described.iter().map(|device| device as &dyn Aml).collect();
     let hardware = acpi::Hardware {
@@ -105,28 +119,13 @@ pub fn build(
     let loaded = payload.load(ram.mem(), &payload::Context { config, rsdp, serial, pci: with_pci })?;
     state::write_tables(ram.mem(), loaded.entry)?;
 
-    // The VM, and what must be set before its first vCPU.
-    let Made { kvm, vm, cpuid: supported } = early.finish()?;
-    vm.split_irqchip(pins)?;
-    let disabled_exits = disable_exits(&vm, config.idle, abilities)?;
-    let halt_poll = config.halt_poll_ns.map_or(Ok(()), |ns| vm.halt_poll(ns));
     vm.map(ram.mem())?;
 
     // CPUs.
-    let shape = cpuid::Shape {
-        vcpus: config.vcpus,
-        tsc_deadline: abilities.tsc_deadline,
-        mwait: disabled_exits & u64::from(kvm_bindings::KVM_X86_DISABLE_EXITS_MWAIT) != 0,
-        pv: config.pv,
-    };
-    let mut leaves = cpuid::shape(&supported, &shape);
-    let mut vcpus = Vec::with_capacity(config.vcpus.into());
-    for id in 0..config.vcpus {
-        cpuid::number(&mut leaves, id);
-        vcpus.push(Vcpu::create(&vm, id, &leaves)?);
-    }
+    let Made { kvm, vcpus, kvm_features } = vcpus.finish()?;
+    let tsc_khz = vcpus[0].tsc_khz();
     let mmio = Mmio { base: describe::base(0), count: opened.wires(), pin: wire };
-    start::at_entry(&vcpus, ram.mem(), config, &loaded, Devices { pci: with_pci, mmio })?;
+    start::at_entry(&vcpus, ram.mem(), config, &loaded, Devices { pci: with_pci, mmio }, tsc_khz)?;
 
     // Devices.
     let mut buses = Buses::default();
@@ -150,8 +149,8 @@ pub fn build(
         abilities,
         disabled_exits,
         halt_poll,
-        kvm_features: cpuid::kvm_features(&leaves),
-        tsc_khz: vcpus[0].tsc_khz(),
+        kvm_features,
+        tsc_khz,
         cmdline: loaded.cmdline,
     };
     Ok(Machine { kvm, vm, vcpus, buses, devices, serial, exit_port, applied, ram })

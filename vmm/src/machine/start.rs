@@ -18,17 +18,21 @@ pub fn at_entry(
     config: &Config,
     loaded: &Loaded,
     devices: Devices,
+    tsc_khz: Option<u32>,
 ) -> Result<(), Error> {
     let Entry::Builtin { rip, .. } = loaded.entry else {
-        return Ok(vcpus[0].set_entry(loaded.entry)?);
+        for vcpu in vcpus {
+            vcpu.start_at((vcpu.id == 0).then_some(loaded.entry))?;
+        }
+        return Ok(());
     };
     let interpreted = Class::detect() == Class::Pvm;
-    let tsc_khz = vcpus[0].tsc_khz().unwrap_or(0);
+    let tsc_khz = tsc_khz.unwrap_or(0);
     let command_line = &loaded.cmdline.line();
     builtin::tell(memory, config, Told { tsc_khz, interpreted, devices, root: loaded.root, command_line })
         .map_err(payload::Error::from)?;
     for vcpu in vcpus {
-        vcpu.set_entry(Entry::Builtin { rip, vcpu: vcpu.id, xapic: interpreted })?;
+        vcpu.start_at(Some(Entry::Builtin { rip, vcpu: vcpu.id, xapic: interpreted }))?;
     }
     Ok(())
 }
