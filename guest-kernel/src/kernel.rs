@@ -118,9 +118,9 @@ fn set_up(boot_page: usize) {
     };
     // Ours always says how fast the counter runs.
     MACHINE.ours.store(boot.tsc_khz != 0, Ordering::Relaxed);
-    // The gate first: by it ring 0 is asked which APIC there is.
+    // The gate first: by it ring 0 may be asked which APIC there is.
     interrupts::fill();
-    apic::choose(boot.ring0);
+    apic::choose(boot.ring0, boot.apic);
     interrupts::fill();
     let by_kvm = if boot.tsc_khz == 0 { kvmclock::khz() } else { Some(boot.tsc_khz) };
     MACHINE.measured.store(by_kvm.is_none(), Ordering::Relaxed);
@@ -164,7 +164,6 @@ fn start_main() {
 fn main(_: usize) -> ! {
     MACHINE.scheduler.begin_thread();
     if MACHINE.next.load(Ordering::Relaxed) == 0 {
-        mark(Mark::Init);
         if !MACHINE.ours.load(Ordering::Relaxed) {
             let (megabytes, cpus) = (MACHINE.memory.largest() >> 20, MACHINE.cpus.load(Ordering::Relaxed));
             let clock = if MACHINE.measured.load(Ordering::Relaxed) { "measured" } else { "by kvmclock" };

@@ -22,6 +22,11 @@ pub const PAGE: usize = 4096;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"vmmboot1");
 /// Bytes before the command line.
 const HEADER: usize = 128;
+/// Bits of the fifth word.
+const INTERPRETED: u32 = 1 << 0;
+const APIC: u32 = 1 << 1;
+const X2APIC: u32 = 1 << 2;
+const DEADLINE: u32 = 1 << 3;
 /// Longest command line.
 pub const COMMAND_LINE: usize = PAGE - HEADER;
 
@@ -32,6 +37,15 @@ pub enum Ring0 {
     Native,
     /// By an emulator, hundreds of nanoseconds an instruction: kvm_pvm.
     Interpreted,
+}
+
+/// Every CPU's local APIC as it is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Apic {
+    /// In x2APIC mode.
+    pub x2: bool,
+    /// Its timer can be set to a value of the time stamp counter.
+    pub tsc_deadline: bool,
 }
 
 /// virtio-mmio devices: a page of registers and a pin of the IOAPIC each, one behind the other.
@@ -62,6 +76,8 @@ pub struct BootInfo<'a> {
     pub tsc_khz: u32,
     pub vcpus: u32,
     pub ring0: Ring0,
+    /// `None`: the kernel asks the CPU, which takes two ways into ring 0.
+    pub apic: Option<Apic>,
     /// Configuration space of PCI bus 0; 0: there is no PCI.
     pub ecam: u64,
     pub mmio: Mmio,
@@ -75,13 +91,15 @@ impl<'a> BootInfo<'a> {
     pub fn encode(&self) -> Option<[u8; PAGE]> {
         let mut page = [0; PAGE];
         let (header, text) = page.split_at_mut(HEADER);
-        let ring0 = u32::from(self.ring0 == Ring0::Interpreted);
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        let flags = flag(self.ring0 == Ring0::Interpreted, INTERPRETED)
+            | self.apic.map_or(0, |apic| APIC | flag(apic.x2, X2APIC) | flag(apic.tsc_deadline, DEADLINE));
         let words = [
             MAGIC,
             self.low_end,
             self.high_end,
             u64::from(self.tsc_khz) | u64::from(self.vcpus) << 32,
-            u64::from(ring0) | (self.command_line.len() as u64) << 32,
+            u64::from(flags) | (self.command_line.len() as u64) << 32,
             self.ecam,
             self.mmio.base,
             u64::from(self.mmio.count) | u64::from(self.mmio.pin) << 32,
@@ -103,6 +121,7 @@ impl<'a> BootInfo<'a> {
             return None;
         }
         let command_line = core::str::from_utf8(text.get(..(word(4) >> 32) as usize)?).ok()?;
+        let has = |bit: u32| word(4) as u32 & bit != 0;
         Some(BootInfo {
             low_end: word(1),
             high_end: word(2),
@@ -111,7 +130,8 @@ impl<'a> BootInfo<'a> {
             ecam: word(5),
             mmio: Mmio { base: word(6), count: word(7) as u32, pin: (word(7) >> 32) as u32 },
             root: Root { start: word(8), len: word(9) },
-            ring0: if word(4) as u32 == 1 { Ring0::Interpreted } else { Ring0::Native },
+            ring0: if has(INTERPRETED) { Ring0::Interpreted } else { Ring0::Native },
+            apic: has(APIC).then(|| Apic { x2: has(X2APIC), tsc_deadline: has(DEADLINE) }),
             command_line,
         })
     }
@@ -134,6 +154,7 @@ mod tests {
             tsc_khz: 2_000_000,
             vcpus: 3,
             ring0: Ring0::Interpreted,
+            apic: Some(Apic { x2: false, tsc_deadline: true }),
             ecam: 0xe000_0000,
             mmio: Mmio { base: 0xe020_0000, count: 3, pin: 2 },
             root: Root { start: 0xbfff_0000, len: 10240 },
@@ -155,6 +176,7 @@ mod tests {
             tsc_khz: 0,
             vcpus: 1,
             ring0: Ring0::Native,
+            apic: None,
             ecam: 0,
             mmio: Mmio::default(),
             root: Root::default(),

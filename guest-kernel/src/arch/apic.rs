@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use abi::boot_info::Ring0;
+use abi::boot_info::{Apic, Ring0};
 
 use super::gate;
 use super::interrupts::{RESTART, WAKE};
@@ -31,13 +31,17 @@ const TIMER_DIVIDE_BY_1: u32 = 0b1011;
 static X2APIC: AtomicBool = AtomicBool::new(false);
 static TSC_DEADLINE: AtomicBool = AtomicBool::new(false);
 
-/// Chooses the modes, once, before any CPU starts its APIC. x2APIC is for hosts whose ring 0 is
-/// native, unless the CPU came up in it.
-pub fn choose(ring0: Ring0) {
-    let features = gate::cpuid(1).ecx;
-    let on = gate::rdmsr(APIC_BASE) & X2APIC_ON != 0;
-    X2APIC.store(on || ring0 == Ring0::Native && features & 1 << 21 != 0, Ordering::Relaxed);
-    TSC_DEADLINE.store(features & 1 << 24 != 0, Ordering::Relaxed);
+/// Chooses the modes, once, before any CPU starts its APIC: as told, or what the CPU has. x2APIC is for
+/// hosts whose ring 0 is native, unless the CPU came up in it.
+pub fn choose(ring0: Ring0, told: Option<Apic>) {
+    let apic = told.unwrap_or_else(|| {
+        let features = gate::cpuid(1).ecx;
+        let on = gate::rdmsr(APIC_BASE) & X2APIC_ON != 0;
+        let x2 = on || ring0 == Ring0::Native && features & 1 << 21 != 0;
+        Apic { x2, tsc_deadline: features & 1 << 24 != 0 }
+    });
+    X2APIC.store(apic.x2, Ordering::Relaxed);
+    TSC_DEADLINE.store(apic.tsc_deadline, Ordering::Relaxed);
 }
 
 pub fn is_x2apic() -> bool {

@@ -1,7 +1,7 @@
 //! The guest kernel that this binary carries, and the state in which it is entered
 //! (`abi::boot_info`).
 
-use abi::boot_info::{BootInfo, COMMAND_LINE, Mmio, Ring0, Root};
+use abi::boot_info::{Apic, BootInfo, COMMAND_LINE, Mmio, Ring0, Root};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
@@ -78,6 +78,7 @@ pub fn tell(memory: &GuestMemoryMmap, config: &Config, machine: Told<'_>) -> Res
         tsc_khz: machine.tsc_khz,
         vcpus: config.vcpus.into(),
         ring0: if machine.interpreted { Ring0::Interpreted } else { Ring0::Native },
+        apic: Some(Apic { x2: !machine.interpreted, tsc_deadline: machine.tsc_deadline }),
         ecam: if machine.devices.pci { layout::ECAM } else { 0 },
         mmio: machine.devices.mmio,
         root: machine.root,
@@ -99,6 +100,7 @@ pub struct Devices {
 pub struct Told<'a> {
     pub tsc_khz: u32,
     pub interpreted: bool,
+    pub tsc_deadline: bool,
     pub devices: Devices,
     pub root: Root,
     pub command_line: &'a str,

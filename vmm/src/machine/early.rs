@@ -3,11 +3,11 @@
 //! one, and for the CPUID that it supports it asks the processor some eighty times, which traps where this
 //! host is a guest itself.
 //!
-//! The thread is over before the machine has another, and before anything of the guest runs.
+//! The thread has done all it does before anything of the guest runs.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use kvm_ioctls::Kvm;
 
@@ -22,7 +22,7 @@ pub struct Early {
     pub abilities: Abilities,
     vm: Receiver<Vm>,
     shape: Sender<Shape>,
-    thread: JoinHandle<Result<Made, vm::Error>>,
+    made: Receiver<Result<Made, vm::Error>>,
 }
 
 /// What has come.
@@ -39,33 +39,35 @@ impl Early {
         let (kvm, abilities) = vm::open()?;
         let (send_vm, vm) = mpsc::channel();
         let (shape, wanted) = mpsc::channel();
-        let body = move || make(kvm, &send_vm, &wanted);
-        let thread = thread::Builder::new().name("early".into()).spawn(body).map_err(Error::Thread)?;
-        Ok(Early { abilities, vm, shape, thread })
+        let (send, made) = mpsc::channel();
+        // What it answers is its last deed: to wait for its end, too, would be to wait for its stack's.
+        let body = move || _ = send.send(make(kvm, &send_vm, &wanted));
+        thread::Builder::new().name("early".into()).spawn(body).map_err(Error::Thread)?;
+        Ok(Early { abilities, vm, shape, made })
     }
 
     /// The VM, which `prepare` makes ready for its first vCPU; from then on its vCPUs are on their way, in the
     /// shape that `prepare` answers.
     pub fn vm(self, prepare: impl FnOnce(&Vm) -> Result<Shape, vm::Error>) -> Result<(Vm, Vcpus), Error> {
-        let Ok(vm) = self.vm.recv() else { return Err(end(self.thread).err().unwrap_or_else(gone)) };
+        let Ok(vm) = self.vm.recv() else { return Err(answer(&self.made).err().unwrap_or_else(gone)) };
         // Nobody listens if the thread has failed, which is told where its vCPUs are wanted.
         let _ = self.shape.send(prepare(&vm)?);
-        Ok((vm, Vcpus(self.thread)))
+        Ok((vm, Vcpus(self.made)))
     }
 }
 
 /// vCPUs on their way.
-pub struct Vcpus(JoinHandle<Result<Made, vm::Error>>);
+pub struct Vcpus(Receiver<Result<Made, vm::Error>>);
 
 impl Vcpus {
     /// Waits for them.
     pub fn finish(self) -> Result<Made, Error> {
-        end(self.0)
+        answer(&self.0)
     }
 }
 
-fn end(thread: JoinHandle<Result<Made, vm::Error>>) -> Result<Made, Error> {
-    Ok(thread.join().map_err(|_| gone())??)
+fn answer(made: &Receiver<Result<Made, vm::Error>>) -> Result<Made, Error> {
+    Ok(made.recv().map_err(|_| gone())??)
 }
 
 fn gone() -> Error {

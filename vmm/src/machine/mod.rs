@@ -125,7 +125,8 @@ pub fn build(
     let Made { kvm, vcpus, kvm_features } = vcpus.finish()?;
     let tsc_khz = vcpus[0].tsc_khz();
     let mmio = Mmio { base: describe::base(0), count: opened.wires(), pin: wire };
-    start::at_entry(&vcpus, ram.mem(), config, &loaded, Devices { pci: with_pci, mmio }, tsc_khz)?;
+    let clock = start::Clock { tsc_khz, tsc_deadline: abilities.tsc_deadline };
+    start::at_entry(&vcpus, ram.mem(), config, &loaded, Devices { pci: with_pci, mmio }, clock)?;
 
     // Devices.
     let mut buses = Buses::default();
@@ -145,14 +146,8 @@ pub fn build(
     }
     let serial = line.map(|line| attach_serial(&vm, &mut buses, line)).transpose()?;
 
-    let applied = Applied {
-        abilities,
-        disabled_exits,
-        halt_poll,
-        kvm_features,
-        tsc_khz,
-        cmdline: loaded.cmdline,
-    };
+    let applied =
+        Applied { abilities, disabled_exits, halt_poll, kvm_features, tsc_khz, cmdline: loaded.cmdline };
     Ok(Machine { kvm, vm, vcpus, buses, devices, serial, exit_port, applied, ram })
 }
 

@@ -10,6 +10,13 @@ use crate::config::Config;
 use crate::kvm::class::Class;
 use crate::kvm::vcpu::Vcpu;
 
+/// The vCPUs' time stamp counter, and whether their timers go by it.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    pub tsc_khz: Option<u32>,
+    pub tsc_deadline: bool,
+}
+
 /// Sets the vCPUs up for what was loaded: the first alone, or all of them for the built-in kernel,
 /// which is told about its machine here, where the time stamp counter's frequency is known.
 pub fn at_entry(
@@ -18,7 +25,7 @@ pub fn at_entry(
     config: &Config,
     loaded: &Loaded,
     devices: Devices,
-    tsc_khz: Option<u32>,
+    clock: Clock,
 ) -> Result<(), Error> {
     let Entry::Builtin { rip, .. } = loaded.entry else {
         for vcpu in vcpus {
@@ -27,10 +34,11 @@ pub fn at_entry(
         return Ok(());
     };
     let interpreted = Class::detect() == Class::Pvm;
+    let Clock { tsc_khz, tsc_deadline } = clock;
     let tsc_khz = tsc_khz.unwrap_or(0);
-    let command_line = &loaded.cmdline.line();
-    builtin::tell(memory, config, Told { tsc_khz, interpreted, devices, root: loaded.root, command_line })
-        .map_err(payload::Error::from)?;
+    let (root, command_line) = (loaded.root, &loaded.cmdline.line());
+    let told = Told { tsc_khz, tsc_deadline, interpreted, devices, root, command_line };
+    builtin::tell(memory, config, told).map_err(payload::Error::from)?;
     for vcpu in vcpus {
         vcpu.start_at(Some(Entry::Builtin { rip, vcpu: vcpu.id, xapic: interpreted }))?;
     }

@@ -152,6 +152,8 @@ pub fn run(config: &Config, parts: Parts) -> Result<Outcome, Error> {
             }
         }
     }
+    // The guest runs already, and will soon say that it is ready.
+    statistics.iter().for_each(|statistics| statistics.learn());
     let tracer = prepared.map(|prepared| {
         traced.push(prepared.thread()?);
         prepared.attach(&traced)

@@ -1,7 +1,7 @@
 //! KVM's own counters: the binary statistics of a VM and of each of its vCPUs.
 //!
 //! They count from the creation of their object, so "before" is zero without being read, and opening
-//! them costs one system call for each object; the self-description is read with the first snapshot.
+//! them costs one system call for each object; the self-description is read with the first snapshot, or while the machine starts.
 
 mod counters;
 mod schema;
@@ -65,6 +65,11 @@ impl Statistics {
             statistics_file(vcpu).map_err(|source| Unavailable { of: format!("vCPU {i}"), source })
         });
         Ok(Statistics { vm, vcpus: vcpus.collect::<Result<_, _>>()?, schemas: OnceLock::new() })
+    }
+
+    /// Reads the self-description now, so that the first snapshot need not.
+    pub fn learn(&self) {
+        self.schemas();
     }
 
     /// Reads all counters, some microseconds for each vCPU. `None` if the kernel's description of
