@@ -56,7 +56,7 @@ impl Platform for Kernel {
             return Err(Unavailable("ring-0-is-interpreted-here"));
         }
         RING.store(ring, Ordering::Relaxed);
-        SMALL_PAGES.store(spec.word("pages") == "4k", Ordering::Relaxed);
+        SMALL_PAGES.store(spec.small_pages(), Ordering::Relaxed);
         gate::set_ring(ring);
         if let Some(key) = spec.workload.key("address") {
             CARD.own.lock().ip = spec.peer(key.name).map_or([0; 4], |(address, _)| address);

@@ -6,10 +6,10 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use abi::record::Record;
 use abi::workload::Spec;
 
-use crate::Results;
 use crate::platform::{Platform, Unavailable};
 use crate::semaphore::Semaphore;
 use crate::sys::queues;
+use crate::{Limit, Results};
 
 /// Senders in a group, and receivers.
 const SIDE: usize = 20;
@@ -17,6 +17,8 @@ const SIDE: usize = 20;
 const DEPTH: usize = 16;
 /// Words of a message: 104 bytes.
 const MESSAGE: usize = 13;
+/// What each sender ends with.
+const END: u64 = u64::MAX;
 
 /// One receiver's queue. All zero, it is empty and has no room yet.
 pub struct Queue {
@@ -34,36 +36,52 @@ pub(crate) fn run<P: Platform>(
     spec: &Spec<'_>,
     results: Results<'_>,
 ) -> Result<(), Unavailable> {
-    let (groups, loops) = (spec.count("groups"), spec.number("loops"));
-    let lost = AtomicU64::new(0);
+    let groups = spec.count("groups");
+    let (sent, received, messages) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let ns = platform.memory((groups * SIDE + 1) * size_of::<Queue>(), |memory| {
         let queues = queues(memory);
         for queue in queues {
             (0..DEPTH).for_each(|_| queue.room.post(platform));
             queue.writer.post(platform);
         }
+        let limit = Limit::new(platform, spec, spec.number("loops"));
         let start = platform.now();
         platform.run(groups * SIDE * 2, &|thread| {
             // Pairs of sender and receiver, so that both kinds come to every CPU.
             let (group, member) = (thread / (2 * SIDE), thread % (2 * SIDE));
             let Some(group) = queues.get(group * SIDE..(group + 1) * SIDE) else { return };
             match group.get(member.wrapping_sub(SIDE)) {
-                None => (0..loops).for_each(|n| group.iter().for_each(|queue| queue.send(platform, n))),
+                None => {
+                    let (mut n, mut sum) = (0, 0u64);
+                    while limit.next(platform, n, 1) > 0 {
+                        group.iter().for_each(|queue| queue.send(platform, n));
+                        sum = sum.wrapping_add(n.wrapping_mul(SIDE as u64));
+                        n += 1;
+                    }
+                    group.iter().for_each(|queue| queue.send(platform, END));
+                    sent.fetch_add(sum, Ordering::Relaxed);
+                }
                 Some(queue) => {
-                    let sum = (0..loops * SIDE as u64)
-                        .fold(0u64, |sum, _| sum.wrapping_add(queue.receive(platform)));
-                    let sent = (SIDE as u64).wrapping_mul(loops.wrapping_mul(loops.wrapping_sub(1)) / 2);
-                    lost.fetch_add(u64::from(sum != sent), Ordering::Relaxed);
+                    let (mut ends, mut count, mut sum) = (0, 0, 0u64);
+                    while ends < SIDE {
+                        match queue.receive(platform) {
+                            END => ends += 1,
+                            n => (count, sum) = (count + 1, sum.wrapping_add(n)),
+                        }
+                    }
+                    received.fetch_add(sum, Ordering::Relaxed);
+                    messages.fetch_add(count, Ordering::Relaxed);
                 }
             }
         })?;
         Ok(platform.now() - start)
     })??;
-    if lost.into_inner() > 0 {
+    if sent.into_inner() != received.into_inner() {
         return Err(Unavailable("messages-were-lost"));
     }
-    let messages = (groups * SIDE * SIDE) as u64 * loops;
-    results(&Record::new(spec.text(), "-", messages, ns).with("threads", (groups * SIDE * 2) as u64));
+    results(
+        &Record::new(spec.text(), "-", messages.into_inner(), ns).with("threads", (groups * SIDE * 2) as u64),
+    );
     Ok(())
 }
 

@@ -44,9 +44,14 @@ fn workloads() -> String {
         let places: Vec<&str> = places.iter().filter(|(can, _)| *can).map(|(_, place)| *place).collect();
         _ = writeln!(text, "\n{}: {} [{}]", workload.name, workload.about, places.join(", "));
         keys(&mut text, workload.keys);
+        let own = workload.keys.len();
+        let common: Vec<&str> = workload.all_keys().skip(own).map(|key| key.name).collect();
+        if !common.is_empty() {
+            _ = writeln!(text, "    and {}", common.join(", "));
+        }
     }
-    text.push_str("\nAll take:\n");
-    keys(&mut text, workload::COMMON);
+    text.push_str("\nWhat several take:\n");
+    workload::COMMON.iter().for_each(|common| keys(&mut text, std::slice::from_ref(&common.key)));
     text
 }
 

@@ -47,7 +47,7 @@ impl Platform for Linux {
         if spec.idle() != Idle::Halt {
             return Err(Unavailable("idle-is-a-key-of-the-built-in-kernel"));
         }
-        self.huge.store(spec.word("pages") == "2m", Ordering::Relaxed);
+        self.huge.store(!spec.small_pages(), Ordering::Relaxed);
         let now = switches();
         self.slept.store(now.slept, Ordering::Relaxed);
         self.preempted.store(now.preempted, Ordering::Relaxed);

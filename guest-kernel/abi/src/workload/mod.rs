@@ -26,7 +26,7 @@ pub struct Workload {
     /// What it does and what it shows, one line for the help.
     pub about: &'static str,
     pub places: Places,
-    /// Its own keys; those of [`COMMON`] are accepted beside them.
+    /// Its own keys; those of [`COMMON`] that it uses are accepted beside them.
     pub keys: &'static [Key],
 }
 
@@ -38,6 +38,14 @@ pub struct Key {
     /// What holds where the key is not given; itself a valid value.
     pub default: &'static str,
     pub about: &'static str,
+}
+
+/// A key of several workloads; others refuse it, for they would ignore it.
+#[derive(Debug)]
+pub struct Common {
+    pub key: Key,
+    /// The workloads, by name.
+    pub of: &'static [&'static str],
 }
 
 /// Where a workload can run.
@@ -74,9 +82,16 @@ pub fn find(name: &str) -> Option<&'static Workload> {
 }
 
 impl Workload {
+    /// Its keys: its own, then the common ones that it uses.
+    pub fn all_keys(&self) -> impl Iterator<Item = &'static Key> + use<> {
+        let (keys, name) = (self.keys, self.name);
+        keys.iter()
+            .chain(COMMON.iter().filter(move |common| common.of.contains(&name)).map(|common| &common.key))
+    }
+
     /// The key of this name, its own or a common one.
     pub fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().chain(COMMON).find(|key| key.name == name)
+        self.all_keys().find(|key| key.name == name)
     }
 }
 
@@ -153,6 +168,11 @@ impl<'a> Spec<'a> {
         self.word(key) == "on"
     }
 
+    /// Whether its memory is to be of 4 KiB pages.
+    pub fn small_pages(&self) -> bool {
+        self.workload.key("pages").is_some() && self.word("pages") == "4k"
+    }
+
     /// What a CPU without work does.
     pub fn idle(&self) -> Idle {
         Idle::parse(self.word("idle")).unwrap_or(Idle::Halt)
@@ -177,9 +197,13 @@ impl fmt::Display for Refusal<'_> {
             }
             Refusal::UnknownKey { name, key } => {
                 write!(f, "workload {name}: key {key:?} is not known")?;
-                let keys = || find(name).map_or(&[][..], |workload| workload.keys).iter().chain(COMMON);
-                if let Some(near) = nearest(key, keys().map(|key| key.name)) {
-                    write!(f, ", did you mean {near}?")?;
+                let keys = || find(name).into_iter().flat_map(Workload::all_keys);
+                if keys().next().is_none() {
+                    return write!(f, ": it has none");
+                }
+                match nearest(key, keys().map(|key| key.name)) {
+                    Some(near) => write!(f, ", did you mean {near}?")?,
+                    None => write!(f, ".")?,
                 }
                 write!(f, " Known:")?;
                 keys().try_for_each(|key| write!(f, " {}", key.name))
@@ -207,11 +231,35 @@ mod tests {
     fn every_default_is_valid_and_no_name_appears_twice() {
         for (at, workload) in ALL.iter().enumerate() {
             assert!(!ALL[..at].iter().any(|other| other.name == workload.name), "{}", workload.name);
-            for key in workload.keys.iter().chain(COMMON) {
+            for key in workload.all_keys() {
                 assert!(key.kind.accepts(key.default), "{} {}={}", workload.name, key.name, key.default);
-                let same = workload.keys.iter().chain(COMMON).filter(|other| other.name == key.name);
+                let same = workload.all_keys().filter(|other| other.name == key.name);
                 assert_eq!(same.count(), 1, "{} {}", workload.name, key.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_common_key_is_of_workloads_that_there_are() {
+        for common in COMMON {
+            assert!(common.of.iter().all(|name| find(name).is_some()), "{}", common.key.name);
+        }
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        for (text, words) in [
+            (
+                "blk,threads=2",
+                "key \"threads\" is not known. Known: rw size depth disk items blk seconds ring idle",
+            ),
+            ("null,pages=4k", "Known: calls gate seconds ring idle"),
+            ("fault,idle=poll", "Known: kind ring"),
+            ("exit,ring=0", "Known: status"),
+            ("ready,idle=poll", "key \"idle\" is not known: it has none"),
+        ] {
+            let refusal = Spec::parse(text).unwrap_err().to_string();
+            assert!(refusal.ends_with(words), "{text}: {refusal}");
         }
     }
 

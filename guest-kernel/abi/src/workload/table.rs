@@ -1,6 +1,6 @@
 //! The table: every workload, every key, its default and its range.
 
-use super::{Key, Kind, Places, Workload};
+use super::{Common, Key, Kind, Places, Workload};
 
 const EVERYWHERE: Places = Places { native: true, linux: true, kernel: true };
 const LINUX_GUEST: Places = Places { native: false, linux: true, kernel: false };
@@ -31,18 +31,90 @@ const OWN_PORT: Key = key("port", PORT, "1300", "port of this side, the first wh
 const NET: Key = key("net", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls");
 const BATCH: Key = key("batch", Kind::Number { min: 1, max: 256 }, "1", "datagrams per kick");
 
-/// Keys that every workload accepts.
-pub const COMMON: &[Key] = &[
-    key("seconds", Kind::Number { min: 0, max: 86400 }, "0", "ends it after so many seconds; 0: no limit"),
-    key(
-        "threads",
-        Kind::Number { min: 0, max: 64 },
-        "0",
-        "threads; 0: what the workload needs, or one per CPU",
-    ),
-    key("ring", Kind::Choice(&["0", "3"]), "3", "built-in kernel: the privilege the workload runs at"),
-    key("idle", Kind::Idle, "halt", "built-in kernel: what a CPU without work does"),
-    key("pages", Kind::Choice(&["4k", "2m"]), "2m", "built-in kernel: page size of the workload's memory"),
+/// Whose memory has a page size, and who may use as many threads as is said.
+const IN_MEMORY: &[&str] = &["hackbench", "stream", "gups", "linpack", "compress", "pagecache", "zeropages"];
+const MEASURED: &[&str] = &[
+    "null",
+    "ipc",
+    "hackbench",
+    "stream",
+    "gups",
+    "linpack",
+    "compress",
+    "pagecache",
+    "zeropages",
+    "jitter",
+    "udp",
+    "rr",
+    "packets",
+    "bulk",
+    "blk",
+    "probe",
+    "root",
+];
+
+/// Keys of several workloads.
+pub const COMMON: &[Common] = &[
+    Common {
+        key: key(
+            "seconds",
+            Kind::Number { min: 0, max: 86400 },
+            "0",
+            "ends it after so many seconds; 0: no limit",
+        ),
+        of: &[
+            "null",
+            "ipc",
+            "hackbench",
+            "stream",
+            "gups",
+            "linpack",
+            "compress",
+            "pagecache",
+            "zeropages",
+            "jitter",
+            "udp",
+            "rr",
+            "packets",
+            "blk",
+            "idle",
+        ],
+    },
+    Common {
+        key: key("threads", Kind::Number { min: 0, max: 64 }, "0", "threads; 0: one, or one for each CPU"),
+        of: &["stream", "gups", "linpack", "compress", "packets", "bulk"],
+    },
+    Common {
+        key: key("ring", Kind::Choice(&["0", "3"]), "3", "built-in kernel: the privilege it runs at"),
+        of: &[
+            "null",
+            "ipc",
+            "hackbench",
+            "stream",
+            "gups",
+            "linpack",
+            "compress",
+            "pagecache",
+            "zeropages",
+            "jitter",
+            "udp",
+            "rr",
+            "packets",
+            "bulk",
+            "blk",
+            "probe",
+            "root",
+            "fault",
+        ],
+    },
+    Common {
+        key: key("idle", Kind::Idle, "halt", "built-in kernel: what a CPU without work does"),
+        of: MEASURED,
+    },
+    Common {
+        key: key("pages", Kind::Choice(&["4k", "2m"]), "2m", "page size of the workload's memory"),
+        of: IN_MEMORY,
+    },
 ];
 
 /// All workloads, in the order in which help lists them.
