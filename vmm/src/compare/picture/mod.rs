@@ -60,18 +60,17 @@ pub fn section(bundle: &Bundle, class: &ClassResult) -> String {
             put!(html, "<p class=\"doubt\">{}: {}</p>", escape(&of.name), escape(why));
         }
     }
+    html.push_str("<p class=\"key\">A dot is a run, a bar the median, a box the quartiles.</p>\n<div class=\"plots\">\n");
     for (at, metric) in bundle.metrics.iter().enumerate() {
         if let Some(svg) = plot::intervals(at, metric, class) {
             let name = escape(&metric.name);
-            put!(
-                html,
-                "<figure>\n<figcaption>{name}: every run, median and quartiles</figcaption>\n{svg}</figure>"
-            );
+            put!(html, "<figure>\n<figcaption>{name}</figcaption>\n{svg}</figure>");
         }
     }
     if let Some(svg) = plot::exits(class) {
         put!(html, "<figure>\n<figcaption>Exits by cause</figcaption>\n{svg}</figure>");
     }
+    html.push_str("</div>\n");
     for of in &class.settings {
         html.push_str(&changes(class, of));
     }
