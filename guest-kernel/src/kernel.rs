@@ -127,7 +127,7 @@ fn set_up(boot_page: usize) {
     MACHINE.scheduler.clock.set(by_kvm.unwrap_or_else(apic::measure_tsc_khz));
     MACHINE.cpus.store((boot.vcpus as usize).clamp(1, CPUS), Ordering::Relaxed);
     MACHINE.interpreted.store(boot.ring0 == Ring0::Interpreted, Ordering::Relaxed);
-    let pages = Pages { base: boot.mmio.base as usize, count: boot.mmio.count as usize, pin: boot.mmio.pin };
+    let pages = Pages::new(boot.mmio, boot.command_line);
     MACHINE.buses.set(Buses { ecam: boot.ecam as usize, pages });
     MACHINE.root.set((boot.root.start as usize, boot.root.len as usize));
     keep(boot.command_line);

@@ -84,7 +84,7 @@ pub struct Device {
 /// The `index`th device of type `kind`.
 pub fn find(io: &dyn Registers, buses: &Buses, kind: u16, index: usize) -> Result<Place, Refused> {
     match buses.ecam {
-        0 => mmio::find(io, buses.pages, kind, index).map(Place::Mmio),
+        0 => mmio::find(io, &buses.pages, kind, index).map(Place::Mmio),
         ecam => pci::find(io, ecam, kind, index).map(Place::Pci),
     }
 }
