@@ -92,6 +92,20 @@ fn a_polled_card_takes_no_exit() {
 }
 
 #[test]
+fn polled_datagrams_take_no_exit() {
+    let Some((tap, reflector)) = answering_tap(false) else { return };
+    let ends = ends(&tap, &reflector);
+    let (few, many) = (format!("udp,net=poll,items=200,{ends}"), format!("udp,net=poll,items=4000,{ends}"));
+    let ended = machine(&tap, &[&few, &many]).args(["--busy-poll", "1000000"]).run();
+    ended.expect("exit", 0);
+    assert_eq!(ended.value(&many, "ops") + ended.value(&many, "dropped"), 4000);
+    assert_eq!(ended.value(&many, "interrupts"), 0);
+    // The worker looks at the ring by itself.
+    assert!(ended.value(&many, "kicks") <= 40, "{}", ended.value(&many, "kicks"));
+    assert!(ended.returns(&many).abs_diff(ended.returns(&few)) <= 8, "{}", ended.returns(&many));
+}
+
+#[test]
 fn a_batch_is_one_kick() {
     let Some((tap, reflector)) = answering_tap(false) else { return };
     let workload = format!("udp,items=640,batch=32,size=200,{}", ends(&tap, &reflector));

@@ -13,7 +13,7 @@ use workloads::platform::{Gate, NullFile, Platform, Unavailable};
 use workloads::sys::pieces::Pieces;
 
 use crate::arch::device::Io;
-use crate::arch::{apic, cpu, exceptions, gate, io, memory as physical, steps};
+use crate::arch::{apic, cpu, exceptions, gate, io, memory as physical, steps, syscall};
 use crate::kernel::MACHINE;
 use crate::platform::Kernel;
 use crate::virtio::registers::Registers;
@@ -124,22 +124,38 @@ fn touch(items: u64) -> Result<Histogram, Unavailable> {
     Ok(times)
 }
 
-/// Instructions of the direct call that `null,gate=call` makes, its loop included.
+/// Instructions of the calls that `null` makes, by each gate, the loop included.
 fn steps(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
-    extern "C" fn calls(pairs: usize) {
-        let Ok(file) = Kernel.null(Gate::Call, true) else { return };
+    fn calls(gate: Gate, pairs: usize) {
+        let Ok(file) = Kernel.null(gate, true) else { return };
         let mut bytes = [0; 40];
         for _ in 0..pairs {
             black_box(file.write(black_box(&bytes)));
             black_box(file.read(black_box(&mut bytes)));
         }
     }
+    extern "C" fn directly(pairs: usize) {
+        calls(Gate::Call, pairs);
+    }
+    extern "C" fn by_table(pairs: usize) {
+        calls(Gate::Table, pairs);
+    }
+    extern "C" fn by_syscall(pairs: usize) {
+        calls(Gate::Syscall, pairs);
+    }
     let pairs = spec.count("items");
-    let start = Kernel.now();
     // What is around the loop is in both.
-    let instructions = steps::count(calls, pairs) - steps::count(calls, 0);
+    let count = |calls| steps::count(calls, pairs) - steps::count(calls, 0);
+    let start = Kernel.now();
+    let (direct, table) = (count(directly), count(by_table));
     let record = Record::new(spec.text(), "-", 2 * pairs as u64, Kernel.now() - start);
-    results(&record.with("instructions", instructions));
+    let mut record = record.with("instructions", direct).with("by_table", table);
+    if Kernel.null(Gate::Syscall, true).is_ok() {
+        syscall::stepped(true);
+        record = record.with("by_syscall", count(by_syscall));
+        syscall::stepped(false);
+    }
+    results(&record);
     Ok(())
 }
 

@@ -58,6 +58,9 @@ const STAR: u32 = 0xc000_0081;
 const LSTAR: u32 = 0xc000_0082;
 const SFMASK: u32 = 0xc000_0084;
 const KERNEL_GS_BASE: u32 = 0xc000_0102;
+/// Flags that SYSCALL clears: AC, DF, IF, TF.
+const CLEARED: u64 = 0x4_0700;
+const TF: u64 = 1 << 8;
 
 /// Lets this CPU enter by SYSCALL; only where ring 0 is native.
 pub fn enable() {
@@ -65,12 +68,18 @@ pub fn enable() {
     for (msr, value) in [
         (STAR, u64::from(USER_CODE32) << 48 | u64::from(KERNEL_CODE) << 32),
         (LSTAR, (&raw const syscall_entry) as u64),
-        (SFMASK, 0x4_0700), // AC, DF, IF, TF
+        (SFMASK, CLEARED),
         (KERNEL_GS_BASE, area as u64),
     ] {
         // SAFETY: an entry that returns, and the GS base that this CPU has already.
         unsafe { gate::wrmsr(msr, value) };
     }
+}
+
+/// Lets this CPU's kernel be counted step by step, too, or no more.
+pub fn stepped(on: bool) {
+    // SAFETY: the handler of debug exceptions changes a counter alone.
+    unsafe { gate::wrmsr(SFMASK, if on { CLEARED & !TF } else { CLEARED }) };
 }
 
 /// Through the table.

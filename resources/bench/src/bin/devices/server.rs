@@ -2,8 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::Command;
 use std::thread;
+
+use bench::tap::Tap;
 
 /// The host's address on the tap.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -22,16 +23,13 @@ pub enum Mode {
 }
 
 /// A tap with the server behind it, gone when dropped.
-pub struct Wire;
+pub struct Wire {
+    _tap: Tap,
+}
 
 impl Wire {
     pub fn open() -> io::Result<Wire> {
-        // What an earlier run has left behind.
-        let _ = ip(&format!("link del {TAP}"));
-        ip(&format!("tuntap add {TAP} mode tap vnet_hdr"))?;
-        let wire = Wire;
-        ip(&format!("addr add {ADDRESS}/24 dev {TAP}"))?;
-        ip(&format!("link set {TAP} up"))?;
+        let tap = Tap::make(TAP, ADDRESS)?;
         let listener = TcpListener::bind((ADDRESS, PORT))?;
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -39,20 +37,8 @@ impl Wire {
                 thread::spawn(move || drop(serve(stream)));
             }
         });
-        Ok(wire)
+        Ok(Wire { _tap: tap })
     }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        let _ = ip(&format!("link del {TAP}"));
-    }
-}
-
-fn ip(words: &str) -> io::Result<()> {
-    let output = Command::new("ip").args(words.split(' ')).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    output.status.success().then_some(()).ok_or_else(|| io::Error::other(format!("ip {words}: {said}")))
 }
 
 fn serve(mut stream: TcpStream) -> io::Result<()> {

@@ -2,7 +2,10 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
+
+use bench::tap::Tap;
 
 use crate::report::Report;
 use crate::{BARE, Plan};
@@ -10,6 +13,10 @@ use crate::{BARE, Plan};
 /// Runs of the built-in kernel to one of Linux: they are short, so that some are disturbed by nobody.
 const SHORT: usize = 5;
 const THEIR_CALLS: &str = "null,calls=100000";
+/// A tap, and who is at its ends.
+const TAP: &str = "kerneltap0";
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
+const GUEST: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 
 /// Measures and prints them all.
 pub fn all(plan: &Plan) -> io::Result<()> {
@@ -17,7 +24,12 @@ pub fn all(plan: &Plan) -> io::Result<()> {
     calls(plan)?;
     hand_overs(plan)?;
     ready(plan)?;
-    disk(plan)
+    disk(plan)?;
+    // Who may not make a tap still has the other figures.
+    card(plan).or_else(|error| {
+        println!("udp: not measured: {error}");
+        Ok(())
+    })
 }
 
 /// Whether a figure is to be at least, or at most, what is aimed at.
@@ -74,17 +86,31 @@ fn linux(plan: &Plan, arguments: &[&str]) -> io::Result<Option<Report>> {
     Report::of(&plan.vmm, &[&["--kernel", &kernel, "--memory", "512M"], arguments].concat()).map(Some)
 }
 
+/// Nanoseconds of a call on this host's own kernel: the published figure's other side.
+fn natively(plan: &Plan) -> io::Result<Option<f64>> {
+    let output = Command::new(&plan.vmm).args(["workload", THEIR_CALLS]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = |name: &str| {
+        let mut words = text.split_whitespace();
+        words.find_map(|word| word.strip_prefix(name)?.parse::<f64>().ok())
+    };
+    Ok(ratio(number("ns="), number("ops=")))
+}
+
 fn calls(plan: &Plan) -> io::Result<()> {
     let (call, syscall, steps) =
         ("null,gate=call,calls=100000", "null,gate=syscall,calls=100000", "probe,what=steps,items=100");
     let workloads = ["--workload", call, "--workload", syscall, "--workload", steps];
     let (mut direct, mut crossing, mut theirs) = (Best::default(), Best::default(), Best::default());
-    let mut instructions = None;
+    let mut metal = Best::default();
+    let (mut instructions, mut crossed) = (None, None);
     for round in 0..SHORT * plan.rounds {
         let report = Report::of(&plan.vmm, &workloads)?;
         direct.take(report.each_ns(call));
         crossing.take(report.each_ns(syscall));
-        instructions = report.value(steps, "instructions").map(|all| all as f64 / 200.0);
+        let each = |name| report.value(steps, name).map(|all| all as f64 / 200.0);
+        (instructions, crossed) = (each("instructions"), each("by_syscall"));
+        metal.take(natively(plan)?);
         if round == 0 && report.each_ns(syscall).is_none() {
             println!("null: by syscall from ring 3: {}", report.outcome(syscall));
         }
@@ -100,11 +126,14 @@ fn calls(plan: &Plan) -> io::Result<()> {
         ratio(crossing.0, direct.0),
         Some(Aim::AtLeast(7.3)),
     );
+    let metal = ratio(metal.0, direct.0);
+    row("null: this host's own Linux over a direct call", metal, Some(Aim::AtLeast(7.3)));
     if plan.linux.is_some() {
         let theirs = ratio(theirs.0, direct.0);
         row("null: the Linux guest's over a direct call", theirs, Some(Aim::AtLeast(7.3)));
     }
     row("null: instructions a direct call, its loop included", instructions, Some(Aim::AtMost(25.0)));
+    row("null: instructions a syscall from ring 3", crossed, None);
     Ok(())
 }
 
@@ -136,46 +165,69 @@ fn hand_overs(plan: &Plan) -> io::Result<()> {
 
 fn ready(plan: &Plan) -> io::Result<()> {
     let ours = std::env::current_exe()?;
-    let (mut bare, mut whole) = (Best::default(), Best::default());
+    let (mut bare, mut whole, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut private = None;
     for _ in 0..SHORT * plan.rounds {
         let output = Command::new(&ours).arg(BARE).output()?;
-        let us = String::from_utf8_lossy(&output.stdout).trim().parse::<f64>();
-        bare.take(Some(
-            us.map_err(|_| io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))?,
-        ));
+        let least = String::from_utf8_lossy(&output.stdout).trim().parse::<f64>();
+        let least =
+            least.map_err(|_| io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))?;
         let report = Report::of(&plan.vmm, &["--workload", "ready"])?;
-        whole.take(report.at("/time/exec_to_ready_us").map(|us| us as f64));
+        // Two that follow each other are disturbed alike.
+        if let Some(us) = report.at("/time/exec_to_ready_us") {
+            bare.push(least);
+            whole.push(us as f64);
+            ratios.push(us as f64 / least);
+        }
         private = report.at("/memory/vmm_private_bytes").map(|bytes| bytes as f64 / 1024.0);
     }
-    row("ready: us from exec until a bare probe has entered", bare.0, None);
-    row("ready: us from exec until the kernel is ready", whole.0, None);
-    row("ready: the kernel over a bare probe", ratio(whole.0, bare.0), Some(Aim::AtMost(2.0)));
+    row("ready: us from exec until a bare probe has entered", median(bare), None);
+    row("ready: us from exec until the kernel is ready", median(whole), None);
+    row("ready: the kernel over a bare probe", median(ratios), Some(Aim::AtMost(2.0)));
     row("ready: KiB of private memory beyond the guest's", private, Some(Aim::AtMost(1024.0)));
     Ok(())
 }
 
-/// What twice as many requests cost more: the steady state, without bringing a device up.
 fn disk(plan: &Plan) -> io::Result<()> {
     let path = std::env::temp_dir().join(format!("kernel-disk-{}", std::process::id()));
     File::create(&path)?.set_len(64 << 20)?;
     let disk = format!("path={}", path.display());
     let (few, many) = ("blk,blk=poll,items=10000", "blk,blk=poll,items=20000");
-    let words = ["--disk", &disk, "--busy-poll", "1000000", "--workload", few, "--workload", many];
-    let report = Report::of(&plan.vmm, &words);
+    let done = polled(plan, "blk", "request", ["--disk", &disk], few, many);
     let _ = std::fs::remove_file(&path);
-    let report = report?;
+    done
+}
+
+fn card(plan: &Plan) -> io::Result<()> {
+    let tap = Tap::make(TAP, HOST)?;
+    // Swallows them.
+    let sink = UdpSocket::bind((HOST, 0))?;
+    let to = format!("address={GUEST},peer={}", sink.local_addr()?);
+    let datagrams = |items| format!("udp,role=send,net=poll,batch=32,items={items},{to}");
+    let net = format!("tap={TAP}");
+    let done = polled(plan, "udp", "datagram", ["--net", &net], &datagrams(10_000), &datagrams(20_000));
+    drop(tap);
+    done
+}
+
+/// What twice as many operations of a polled device cost more: the steady state, without bringing it up.
+fn polled(plan: &Plan, name: &str, what: &str, device: [&str; 2], few: &str, many: &str) -> io::Result<()> {
+    let [flag, keys] = device;
+    let report = Report::of(
+        &plan.vmm,
+        &[flag, keys, "--busy-poll", "1000000", "--workload", few, "--workload", many],
+    )?;
     let more = |count: &dyn Fn(&str) -> Option<u64>| {
         Some(count(many)?.saturating_sub(count(few)?) as f64 / 10_000.0)
     };
-    for (figure, name) in
-        [("blk: interrupts a polled request", "interrupts"), ("blk: kicks a polled request", "kicks")]
-    {
-        row(figure, more(&|workload| report.value(workload, name)), Some(Aim::AtMost(0.001)));
+    for counter in ["interrupts", "kicks"] {
+        let count = more(&|workload| report.value(workload, counter));
+        row(&format!("{name}: {counter} a polled {what}"), count, Some(Aim::AtMost(0.001)));
     }
     let returns = more(&|workload| report.returns(workload));
-    row("blk: exits to the monitor a polled request", returns, Some(Aim::AtMost(0.001)));
-    row("blk: us a polled request", report.each_ns(many).map(|ns| ns / 1000.0), None);
+    row(&format!("{name}: exits to the monitor a polled {what}"), returns, Some(Aim::AtMost(0.001)));
+    let us = report.each_ns(many).map(|ns| ns / 1000.0);
+    row(&format!("{name}: us a polled {what}"), us, None);
     Ok(())
 }
 
