@@ -153,18 +153,30 @@ fn a_root_in_memory_or_on_a_disk() {
     let contents: [&[u8]; 3] = [&[0xa5; 100_000], b"a short one", b""];
     let path = scratch("root.tar");
     std::fs::write(&path, tar(&contents)).expect("write the image");
-    let sum: Vec<u64> = contents.iter().map(|content| content.len() as u64).collect();
+    let bytes: u64 = contents.iter().map(|content| content.len() as u64).sum();
     let workloads = ["root", "root,from=disk", "root,from=disk,blk=poll"];
     let initrd = ["--initrd".into(), path.display().to_string()];
     let ended = machine(&workloads).args(initrd.clone()).args(disk(&path)).run();
     ended.expect("exit", 0);
     for workload in workloads {
         assert_eq!(ended.value(workload, "ops"), 3, "{workload}");
-        assert_eq!(ended.value(workload, "bytes"), sum.iter().sum::<u64>(), "{workload}");
+        assert_eq!(ended.value(workload, "bytes"), bytes, "{workload}");
     }
     // Whichever way they came, the same bytes.
     let sums = workloads.map(|workload| ended.value(workload, "sum"));
     assert!(sums.iter().all(|sum| *sum == sums[0]) && sums[0] != 0xcbf2_9ce4_8422_2325, "{sums:x?}");
+    // Again and again through a cache that is smaller than the root: what the rule keeps is not read again.
+    let again = ["root,from=disk,rounds=3,size=64k", "root,from=disk,rounds=3,size=64k,cache=tagged"];
+    let ended = machine(&again).args(disk(&path)).run();
+    ended.expect("exit", 0);
+    let misses = again.map(|workload| {
+        assert_eq!(ended.value(workload, "ops"), 9, "{workload}");
+        assert!(ended.value(workload, "hits") > 0, "{workload}");
+        ended.value(workload, "misses")
+    });
+    // A hundred kilobytes are 25 pages, of which 16 are kept, or none.
+    assert!(misses[0] >= 3 * 25 && misses[1] <= misses[0] - 2 * 10, "{misses:?}");
+    assert_eq!(sum(&ended.report, "chains"), misses.iter().sum::<u64>());
     let _ = std::fs::remove_file(path);
 }
 

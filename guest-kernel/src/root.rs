@@ -1,9 +1,13 @@
-//! The root: a tar image, in memory or on a disk, whose files are all read.
+//! The root: a tar image, in memory or on a disk behind a page cache, whose files are all read.
+
+use core::ops::Range;
 
 use abi::record::{Outcome, Record};
 use abi::workload::Spec;
 use workloads::Results;
+use workloads::cache::Cache;
 use workloads::platform::{Disk as _, Platform, Unavailable};
+use workloads::sys::words;
 
 use crate::arch::memory as physical;
 use crate::blk::Disk;
@@ -11,8 +15,10 @@ use crate::kernel::MACHINE;
 use crate::platform::Kernel;
 use crate::tar::{Corrupt, Files, Image};
 
-/// Bytes of a disk's request; less is no disk of a root.
+/// Bytes of a disk's request, and of a page of its cache; less is no disk of a root.
 const REQUEST: usize = 4096;
+/// Bytes of a file's header.
+const HEADER: usize = 512;
 
 /// Reads every file of the root that `spec` names.
 pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
@@ -28,7 +34,18 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
             if disk.capacity() < REQUEST as u64 {
                 return Err(Unavailable("disk-too-small"));
             }
-            read(spec, &mut OnDisk { disk, there: None })
+            let (frames, blocks) = (spec.count("size") / REQUEST, disk.capacity().div_ceil(REQUEST as u64));
+            let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
+            // More than there can be memory for.
+            let table = Cache::words(frames, blocks.min(usize::MAX / 16));
+            Kernel.memory(frames * REQUEST + 8 * table, |memory| {
+                let (pages, table) = memory.split_at_mut(frames * REQUEST);
+                let cache = Cache::new(words(table), frames, spec.word("cache") == "tagged");
+                let mut image = OnDisk { disk, pages, cache };
+                let read = read(spec, &mut image);
+                let (hits, misses) = (image.cache.hits, image.cache.misses);
+                read.map(|record| record.with("hits", hits).with("misses", misses))
+            })?
         }
     };
     let failed = |Corrupt(why)| Record::without(spec.text(), Outcome::Failed(why));
@@ -41,13 +58,15 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
 fn read<'s>(spec: &Spec<'s>, image: &mut impl Image) -> Result<Record<'s>, Corrupt> {
     let start = Kernel.now();
     let (mut files, mut bytes, mut sum) = (0, 0, FNV_OFFSET);
-    let mut rest = Files(image, 0);
-    while let Some(file) = rest.take_next()? {
-        rest.read(file, |piece| {
-            piece.iter().for_each(|byte| sum = (sum ^ u64::from(*byte)).wrapping_mul(FNV))
-        })?;
-        files += 1;
-        bytes += file.size;
+    for _ in 0..spec.number("rounds") {
+        let mut rest = Files(image, 0);
+        while let Some(file) = rest.take_next()? {
+            rest.read(file, |piece| {
+                piece.iter().for_each(|byte| sum = (sum ^ u64::from(*byte)).wrapping_mul(FNV))
+            })?;
+            files += 1;
+            bytes += file.size;
+        }
     }
     let record = Record::new(spec.text(), "-", files, Kernel.now() - start);
     Ok(record.with("bytes", bytes).with("sum", sum))
@@ -71,45 +90,52 @@ impl Image for InMemory {
     }
 }
 
-/// An image on a disk, the last request of which stays.
-struct OnDisk {
+/// An image on a disk, behind a page cache.
+struct OnDisk<'m> {
     disk: Disk,
-    /// Where what is in the request's buffer begins.
-    there: Option<u64>,
+    pages: &'m mut [u8],
+    cache: Cache<'m>,
 }
 
-impl OnDisk {
-    /// Reads the request's length at `start`.
-    fn fetch(&mut self, start: u64) -> bool {
-        if self.there != Some(start) {
-            self.there = None;
+impl OnDisk<'_> {
+    /// Where in the cache's pages the request's length at block `block` is; the last block ends where the disk
+    /// does. Long pieces are of a stream; headers, and what is as short, are not.
+    fn fetch(&mut self, block: usize, start: u64, scan: bool) -> Option<Range<usize>> {
+        let access = self.cache.access(block, false, scan);
+        let place = access.frame * REQUEST..(access.frame + 1) * REQUEST;
+        if !access.hit {
             let read = self.disk.submit(0, start, false);
-            self.there = (read && self.disk.complete() == Some((0, true))).then_some(start);
+            if !read || self.disk.complete() != Some((0, true)) {
+                self.cache.forget(access.frame);
+                return None;
+            }
+            self.disk.copy(0, 0, self.pages.get_mut(place.clone())?);
         }
-        self.there.is_some()
+        Some(place)
     }
 }
 
-impl Image for OnDisk {
+impl Image for OnDisk<'_> {
     fn bytes(&self) -> u64 {
         self.disk.capacity()
     }
 
     fn read(&mut self, at: u64, bytes: &mut [u8]) -> bool {
+        let scan = bytes.len() > HEADER;
         let mut done = 0;
         while done < bytes.len() {
             let now = at + done as u64;
-            // The last request ends where the disk does.
-            let start = (now / REQUEST as u64 * REQUEST as u64).min(self.bytes() - REQUEST as u64);
+            let block = now / REQUEST as u64;
+            let start = (block * REQUEST as u64).min(self.bytes() - REQUEST as u64);
             let offset = (now - start) as usize;
             if offset >= REQUEST {
                 return false;
             }
             let len = (REQUEST - offset).min(bytes.len() - done);
-            if !self.fetch(start) {
-                return false;
-            }
-            self.disk.copy(0, offset, &mut bytes[done..done + len]);
+            let Some(place) = self.fetch(block as usize, start, scan) else { return false };
+            let page = self.pages.get(place).and_then(|page| page.get(offset..offset + len));
+            let Some(page) = page else { return false };
+            bytes[done..done + len].copy_from_slice(page);
             done += len;
         }
         true

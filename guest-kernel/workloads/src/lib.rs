@@ -3,12 +3,14 @@
 //!
 //! - [`platform`]   what a workload needs of the kernel below it
 //! - [`semaphore`]  counting semaphores over the platform's wait and wake
+//! - [`cache`]      a page cache's table, for `pagecache` and for the built-in kernel's root
 //! - [`sys`]        memory shared out, and the inner loops in their own instructions
 //! - one module for each workload; [`run`] finds it by its name
 #![no_std]
 
 mod blk;
 mod bulk;
+pub mod cache;
 mod compress;
 mod gups;
 mod hackbench;

@@ -328,10 +328,18 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "root",
-        about: "every file of its root, a tar image, is read: from memory (--initrd) or a disk",
+        about: "every file of its root, a tar image, is read: from memory (--initrd) or a disk, through a page cache",
         places: KERNEL,
         keys: &[
             key("from", Kind::Choice(&["memory", "disk"]), "memory", "where the root is"),
+            key("rounds", MANY, "1", "how often all is read"),
+            key("size", MEMORY, "1M", "bytes of the cache before a disk"),
+            key(
+                "cache",
+                Kind::Choice(&["lru", "tagged"]),
+                "lru",
+                "least recently used, or what was read once first",
+            ),
             key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk"),
             key("blk", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next request, or polls"),
         ],
