@@ -136,6 +136,17 @@ fn too_much_for_its_memory() {
 }
 
 #[test]
+fn too_little_memory_says_how_much_is_needed() {
+    vmm(["--memory", "3M", "--workload", "ready"]).run().expect_refusal(64, "at least 4M");
+    let root = scratch("root");
+    std::fs::File::create(&root).and_then(|file| file.set_len(40 << 20)).expect("make an image");
+    let initrd = root.display().to_string();
+    let ended = vmm(["--memory", "32M", "--workload", "root", "--initrd", &initrd]).run();
+    ended.expect_refusal(64, "32 MiB of memory are too little for the built-in kernel, which needs 4");
+    let _ = std::fs::remove_file(root);
+}
+
+#[test]
 fn an_exception_ends_its_workload_alone() {
     let Some(_) = any_guest() else { return };
     let kinds = ["fault,kind=ud", "fault,kind=pf", "fault,kind=gp", "fault,kind=de"];
