@@ -58,7 +58,12 @@ fn the_status_asked_for() {
 #[test]
 fn null_takes_no_exit() {
     let Some(host) = any_guest() else { return };
-    let gates = ["null,calls=20000,gate=call", "null,calls=20000,gate=table", "null,calls=20000"];
+    let gates = [
+        "null,calls=20000,gate=call",
+        "null,calls=20000,gate=table",
+        "null,calls=20000",
+        "probe,what=syscall,items=10",
+    ];
     let ended = run(1, &gates);
     ended.expect("exit", 0);
     for gate in &gates[..2] {
@@ -67,11 +72,13 @@ fn null_takes_no_exit() {
         assert_eq!((number(&read_write["ops"]), number(&read_write["values"]["refused"])), (40_000, 0));
         assert_eq!(returns(&ended, gate), 0);
     }
-    let syscall = records(&ended, gates[2])[0];
-    if host == Host::Pvm {
-        assert_eq!(syscall["outcome"], "unavailable:syscall-stays-in-ring-3-here");
-    } else {
-        assert_eq!(syscall["outcome"], "ok");
+    for syscall in &gates[2..] {
+        let syscall = records(&ended, syscall)[0];
+        if host == Host::Pvm {
+            assert_eq!(syscall["outcome"], "unavailable:syscall-stays-in-ring-3-here");
+        } else {
+            assert_eq!(syscall["outcome"], "ok");
+        }
     }
 }
 
@@ -242,6 +249,8 @@ fn the_tour() {
         records(&ended, stop.workload);
         assert!(ended.stderr.contains(&format!("\n{} ", stop.workload)), "{}", ended.stderr);
     }
+    // What exits one of them takes: a halt is one.
+    assert!(ended.stderr.contains("\n    halt 1."), "{}", ended.stderr);
     assert!(ended.stderr.contains("\ntry next "), "{}", ended.stderr);
 }
 

@@ -73,6 +73,22 @@ fn a_disk_by_interrupts_on_either_transport() {
 }
 
 #[test]
+fn a_kick_is_the_kernels_to_answer_or_an_exit_to_the_monitor() {
+    let Some(_) = any_guest() else { return };
+    let image = image(1 << 20);
+    let kicks = "probe,what=kick,items=500";
+    for (knobs, exits) in [(&[][..], 0), (&["--ioeventfd=off"], 500)] {
+        let ended = machine(&[kicks]).args(disk(&image)).args(knobs).run();
+        ended.expect("exit", 0);
+        assert_eq!(ended.value(kicks, "ops"), 500);
+        assert_eq!(ended.report["devices"][0]["queues"][0]["kick_exits"], exits, "{knobs:?}");
+    }
+    let without = machine(&[kicks]).run();
+    assert_eq!(without.record(kicks)["outcome"], "unavailable:no-such-device");
+    let _ = std::fs::remove_file(image);
+}
+
+#[test]
 fn a_disk_that_is_not_there_or_not_enough() {
     let Some(_) = any_guest() else { return };
     let image = image(1 << 20);

@@ -93,6 +93,11 @@ impl Disk {
         self.queue.memory.address() + offset as u64
     }
 
+    /// Tells the device, of nothing new.
+    pub fn nudge(&self) {
+        self.bell.ring(&Io);
+    }
+
     /// Copies from what a request that has ended has read.
     pub fn copy(&self, tag: u32, offset: usize, bytes: &mut [u8]) {
         self.queue.memory.get(self.data + self.size * tag as usize + offset, bytes);

@@ -14,6 +14,7 @@ use workloads::sys::pieces::Pieces;
 
 use crate::arch::device::Io;
 use crate::arch::{apic, cpu, exceptions, gate, io, memory as physical, steps, syscall};
+use crate::blk::Disk;
 use crate::kernel::MACHINE;
 use crate::platform::Kernel;
 use crate::virtio::registers::Registers;
@@ -29,6 +30,11 @@ static HALT: AtomicU32 = AtomicU32::new(0);
 
 /// Runs the probe that `spec` names: each of `items` by itself on the clock.
 pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
+    if matches!(spec.word("what"), "timer" | "syscall") {
+        // As everywhere.
+        workloads::run(&Kernel, spec, results);
+        return Ok(());
+    }
     Kernel.prepare(spec)?;
     let items = spec.number("items");
     let mut times = Histogram::new();
@@ -50,9 +56,13 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
         "mmio" => each(&mut || {
             black_box(Io.load32(NO_DEVICE));
         }),
+        // The first disk's: its worker finds nothing to do.
+        "kick" => {
+            let disk = Disk::open(0, PAGE, 1, true)?;
+            each(&mut || disk.nudge());
+        }
         "gate" => each(&mut || gate::halt_unless(&NO_HALT, 0)),
         "hlt" => each(&mut || apic::halt_for(1, 1, &HALT, 0)),
-        "timer" => each(&mut || MACHINE.scheduler.sleep_until(Kernel.now() + 100_000)),
         "ipi-self" => each(&mut || {
             let before = cpu::taken(cpu::index());
             apic::wake(cpu::index());

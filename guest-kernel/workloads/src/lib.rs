@@ -21,6 +21,7 @@ mod null;
 mod packets;
 mod pagecache;
 pub mod platform;
+mod probe;
 mod rr;
 pub mod semaphore;
 mod stream;
@@ -60,6 +61,7 @@ pub fn run<P: Platform>(platform: &P, spec: &Spec<'_>, results: Results<'_>) {
         "packets" => packets::run(platform, spec, &mut with_counters),
         "bulk" => bulk::run(platform, spec, &mut with_counters),
         "blk" => blk::run(platform, spec, &mut with_counters),
+        "probe" => probe::run(platform, spec, &mut with_counters),
         "jitter" => jitter::run(platform, spec, &mut with_counters),
         _ => Err(Unavailable("not-on-this-platform")),
     });

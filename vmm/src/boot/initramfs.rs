@@ -275,7 +275,7 @@ mod tests {
         for (text, words) in [
             ("exit=1\0module /x", "status=1"),
             ("nul", "did you mean null?"),
-            ("probe", "but in the built-in guest kernel"),
+            ("root", "but in the built-in guest kernel"),
         ] {
             let workloads = [text.to_owned()];
             let refused = plan(None, Contents { workloads: &workloads, ..NOTHING }).unwrap_err();

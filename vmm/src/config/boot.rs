@@ -125,7 +125,7 @@ mod tests {
     fn a_workload_runs_where_it_can() {
         let refused = |kernel, workload| boot(kernel, false, &[workload]).check().unwrap_err().1;
         assert_eq!(refused(false, "shell"), BootError::NotInKernel { name: "shell" });
-        assert_eq!(refused(true, "probe"), BootError::NotInLinux { name: "probe" });
+        assert_eq!(refused(true, "root"), BootError::NotInLinux { name: "root" });
     }
 
     #[test]

@@ -52,6 +52,16 @@ mod tests {
     }
 
     #[test]
+    fn probes_of_what_every_kernel_has() {
+        for what in ["cpuid", "syscall", "timer", "touch"] {
+            let (lines, status) = lines(&format!("probe,what={what},items=5"));
+            assert!(status == 0 && lines[0].contains(" ok ops=5 "), "{lines:?}");
+        }
+        let (lines, status) = lines("probe,what=kick");
+        assert!(status == 1 && lines[0].contains("unavailable:only-in-the-built-in-kernel"), "{lines:?}");
+    }
+
+    #[test]
     fn linux_refuses_to_write_a_read_only_null_file() {
         let (lines, status) = lines("null,calls=10");
         assert!(lines[0].starts_with("null,calls=10 read-only ok ops=20 "), "{lines:?}");

@@ -311,14 +311,14 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "probe",
-        about: "one mechanism, many times: what a single transition costs here",
-        places: KERNEL,
+        about: "one mechanism, many times: what it costs here; Linux has cpuid, syscall, timer and touch",
+        places: EVERYWHERE,
         keys: &[
             key(
                 "what",
                 Kind::Choice(&[
-                    "cpuid", "pio", "mmio", "gate", "hlt", "ipi-self", "ipi-spin", "ipi-halt", "timer",
-                    "touch", "steps",
+                    "cpuid", "pio", "mmio", "kick", "gate", "syscall", "hlt", "ipi-self", "ipi-spin",
+                    "ipi-halt", "timer", "touch", "steps",
                 ]),
                 "pio",
                 "the mechanism",
