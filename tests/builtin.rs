@@ -193,7 +193,7 @@ fn every_workload_gives_its_records() {
         "hackbench,groups=1,loops=2",
         "pagecache,size=1m,cache=lru",
         "pagecache,size=1m,cache=tagged",
-        "zeropages,items=200,pool=off",
+        "zeropages,items=200,zeropool=off",
         "jitter,items=5",
         "probe,what=cpuid,items=10",
         "probe,what=pio,items=10",

@@ -158,7 +158,7 @@ fn each_workload_gives_its_records() {
         ("hackbench,groups=2,loops=3", 1),
         ("pagecache,size=64k", 1),
         ("zeropages,items=200,spin=1", 1),
-        ("zeropages,items=200,pool=off", 1),
+        ("zeropages,items=200,zeropool=off", 1),
         ("jitter,items=3,period=10", 1),
     ] {
         let lines = lines(text);

@@ -22,7 +22,7 @@ pub(crate) fn run<P: Platform>(
     spec: &Spec<'_>,
     results: Results<'_>,
 ) -> Result<(), Unavailable> {
-    let pool = spec.on("pool");
+    let pool = spec.on("zeropool");
     if pool && platform.cpus() < 2 {
         return Err(Unavailable("needs-two-cpus"));
     }

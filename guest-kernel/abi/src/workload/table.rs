@@ -210,7 +210,7 @@ pub const ALL: &[Workload] = &[
         keys: &[
             key("items", MANY, "100000", "pages taken"),
             key("spin", SPIN, "2000", "additions per page, the application's own work"),
-            key("pool", ON_OFF, "on", "whether an idle thread clears pages ahead"),
+            key("zeropool", ON_OFF, "on", "whether an idle thread clears pages ahead"),
         ],
     },
     Workload {
