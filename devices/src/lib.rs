@@ -43,6 +43,8 @@ pub mod blk;
 pub mod bus;
 pub mod console;
 pub mod exit_port;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod ioapic;
 pub mod line;
 pub mod msi;

@@ -128,7 +128,7 @@ impl Image {
     }
 
     /// Any file, with as many sectors as it is said to have.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub fn over(file: File, sectors: u64) -> Image {
         let (path, trouble, serial) = (PathBuf::from("test"), Trouble::default(), [0; SERIAL]);
         Image { file, path, trouble, sectors, block: 512, read_only: false, direct: None, serial }

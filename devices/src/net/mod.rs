@@ -11,7 +11,7 @@
 //! - [`pair`]     one receive and one send queue, and the thread that serves them
 
 pub mod control;
-mod face;
+pub mod face;
 mod filter;
 pub mod held;
 pub mod pair;

@@ -79,7 +79,7 @@ impl Tap {
     }
 
     /// Any files that keep frames apart, in place of a tap's queues.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub fn fake(queues: Vec<File>) -> Tap {
         Tap { name: String::new(), queues, offload: AtomicU32::new(0) }
     }

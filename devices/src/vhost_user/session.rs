@@ -85,7 +85,12 @@ impl Session {
     /// Connects, and agrees on what can be used.
     pub fn open(address: &Address) -> Result<Session, SessionError> {
         let stream = UnixStream::connect(&address.socket).map_err(SessionError::Connect)?;
-        let channel = Channel::new(stream, address.patience).map_err(SessionError::Socket)?;
+        Session::meet(stream, address.patience)
+    }
+
+    /// Agrees with the peer at the other end on what can be used.
+    pub fn meet(stream: UnixStream, patience: Duration) -> Result<Session, SessionError> {
+        let channel = Channel::new(stream, patience).map_err(SessionError::Socket)?;
         let mut session = Session { channel, notices: None, features: 0, protocol: 0, queues: 1 };
         session.features = session.number(&Request::GetFeatures)?;
         if !session.has_feature(VIRTIO_F_VERSION_1) {
@@ -102,7 +107,7 @@ impl Session {
         if session.agreed(protocol::BACKEND_REQ) {
             let (ours, theirs) = UnixStream::pair().map_err(SessionError::Socket)?;
             session.tell(&Request::SetBackendReqFd, &[theirs.as_fd()])?;
-            session.notices = Some(Channel::new(ours, address.patience).map_err(SessionError::Socket)?);
+            session.notices = Some(Channel::new(ours, patience).map_err(SessionError::Socket)?);
         }
         session.tell(&Request::SetOwner, &[])?;
         Ok(session)

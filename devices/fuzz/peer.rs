@@ -1,0 +1,4 @@
+//! What a backend answers.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| devices::fuzz::peer(data));
