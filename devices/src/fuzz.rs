@@ -112,14 +112,14 @@ impl Line for Nobody {
     fn room(&mut self) {}
 }
 
-/// Memory that begins with `data`.
+/// Memory whose second page begins with `data`: at 0 no ring may be.
 fn memory(data: &[u8]) -> Memory {
     let file = Arc::new(memory_file(MEMORY));
     let range =
         |start| (GuestAddress(start), MEMORY as usize / 2, Some(FileOffset::from_arc(file.clone(), start)));
     let memory = GuestMemoryMmap::from_ranges_with_files([range(0), range(MEMORY / 2)]).expect("map memory");
-    let len = data.len().min(MEMORY as usize);
-    memory.write_slice(&data[..len], GuestAddress(0)).expect("fill it");
+    let len = data.len().min((MEMORY - PAGE) as usize);
+    memory.write_slice(&data[..len], GuestAddress(PAGE)).expect("fill it");
     Arc::new(memory)
 }
 
@@ -196,12 +196,12 @@ pub fn registers(mut data: &[u8]) {
     pci.lock().expect("nobody panics").counts();
 }
 
-/// A driver that has written `data` into memory, with a ring in its first pages as the first bytes say, and
+/// A driver that has written `data` into memory, with a ring in its pages as the first bytes say, and
 /// the requests that are found there: of a disk, a card's send queue or its control queue.
 pub fn queues(data: &[u8]) {
     let Some((&[kind, log, base, flags], data)) = data.split_first_chunk() else { return };
     let memory = memory(data);
-    let layout = Layout { size: 1 << (log & 7), descriptors: 0, available: PAGE, used: 2 * PAGE };
+    let layout = Layout { size: 1 << (log & 7), descriptors: PAGE, available: 2 * PAGE, used: 3 * PAGE };
     let Some(resources) = resources(&memory, layout, base.into()) else { return };
     let Ok(mut queue) = Queue::new(resources, flags & 1 != 0, flags & 2 != 0) else { return };
     let mut tally = Tally::default();
@@ -271,7 +271,7 @@ pub fn peer(mut data: &[u8]) {
         return;
     }
     let memory = memory(&[]);
-    let layout = Layout { size: 16, descriptors: 0, available: PAGE, used: 2 * PAGE };
+    let layout = Layout { size: 16, descriptors: PAGE, available: 2 * PAGE, used: 3 * PAGE };
     let Some(resources) = resources(&memory, layout, 0) else { return };
     let Ok(mut rings) = Rings::new(vec![resources], session.features(), 1) else { return };
     if rings.give(&session, what & 4 != 0).is_ok() && rings.take(&session).is_ok() {

@@ -5,6 +5,8 @@ pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod doctor;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod init;
 pub mod kvm {
     pub mod canary;

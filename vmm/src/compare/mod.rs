@@ -117,7 +117,8 @@ pub fn run(job: &Job) -> Result<Status, Failure> {
     })
 }
 
-fn render(format: Format, bundle: &Bundle, classes: &[ClassResult]) -> String {
+/// What is written of a bundle in this format.
+pub(crate) fn render(format: Format, bundle: &Bundle, classes: &[ClassResult]) -> String {
     match format {
         // Strings, numbers, lists: none of it can fail to be JSON.
         Format::Json => {

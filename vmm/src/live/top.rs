@@ -75,8 +75,8 @@ fn write(text: &str) -> Result<(), Error> {
     }
 }
 
-/// `None`: the machine has ended.
-fn next(sights: &mut impl BufRead) -> Result<Option<Sight>, Error> {
+/// The next sight; `None`: the machine has ended.
+pub(crate) fn next(sights: &mut impl BufRead) -> Result<Option<Sight>, Error> {
     let mut line = Vec::new();
     sights.take(LONGEST).read_until(b'\n', &mut line).map_err(Error::Read)?;
     if line.is_empty() {

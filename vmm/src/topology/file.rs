@@ -141,7 +141,8 @@ pub fn one_of(name: &str) -> Result<Topology, Error> {
     Err(Error::Unknown { name: name.into(), hint })
 }
 
-fn parse(name: &str, text: &str) -> Result<Topology, Error> {
+/// A topology of this name, as `text` describes it.
+pub(crate) fn parse(name: &str, text: &str) -> Result<Topology, Error> {
     let fail = |why: String| Error::File { name: name.into(), why };
     let topology: Topology = toml::from_str(text).map_err(|error| fail(input::toml_trouble(text, &error)))?;
     let mut topology = Topology { name: name.to_owned(), ..topology };

@@ -4,7 +4,7 @@
 //! them costs one system call for each object; the self-description is read with the first snapshot, or while the machine starts.
 
 mod counters;
-mod schema;
+pub mod schema;
 
 use std::fs::File;
 use std::io;
