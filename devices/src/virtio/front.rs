@@ -318,3 +318,6 @@ pub fn set_half(register: &mut u64, high: bool, value: u32) {
     let shift = if high { 32 } else { 0 };
     *register = *register & !(0xffff_ffff << shift) | u64::from(value) << shift;
 }
+
+#[cfg(test)]
+mod tests;
