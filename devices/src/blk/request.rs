@@ -113,7 +113,7 @@ pub fn parse(chain: &mut Chain, status: &mut Segments, limits: Limits) -> Result
 /// The byte position of `sector`, if `len` bytes from there are whole sectors of the disk.
 fn inside(sector: u64, len: u64, sectors: u64) -> Option<u64> {
     let end = sector.checked_add(len / SECTOR)?;
-    (len.is_multiple_of(SECTOR) && end <= sectors).then_some(sector * SECTOR)
+    (len.is_multiple_of(SECTOR) && end <= sectors).then(|| sector * SECTOR)
 }
 
 /// The ranges of a discard or write-zeroes request.
@@ -173,7 +173,9 @@ mod tests {
     fn reads_and_writes_stay_on_the_disk() {
         let read = |sector, len: u32| ask(0, sector, &[], len + 1, LIMITS);
         assert_eq!(read(99, 512), Ok(Request { op: Op::Read, offset: 99 * 512, len: 512 }));
-        for (sector, len) in [(99, 1024), (100, 512), (0, 511), (u64::MAX, 512), (u64::MAX / 512, 512)] {
+        for (sector, len) in
+            [(99, 1024), (100, 512), (0, 511), (u64::MAX, 512), (u64::MAX / 512, 512), (u64::MAX / 2, 512)]
+        {
             assert_eq!(read(sector, len), Err(Answer::IoError), "{sector} {len}");
         }
         assert_eq!(ask(1, 98, &[0; 1024], 1, LIMITS).map(|r| (r.op, r.len)), Ok((Op::Write, 1024)));
