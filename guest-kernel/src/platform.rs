@@ -55,6 +55,17 @@ impl Platform for Kernel {
         if ring == 0 && MACHINE.interpreted.load(Ordering::Relaxed) {
             return Err(Unavailable("ring-0-is-interpreted-here"));
         }
+        // What it lacks of a kernel's usual services.
+        let asks = |key: &str, not: &str| spec.workload.key(key).is_some() && spec.word(key) != not;
+        for (asked, why) in [
+            (asks("over", "udp"), "this-kernel-has-no-tcp"),
+            (asks("hogs", "0"), "this-kernel-has-no-priorities"),
+            (asks("file", "-"), "this-kernel-has-no-files"),
+        ] {
+            if asked {
+                return Err(Unavailable(why));
+            }
+        }
         RING.store(ring, Ordering::Relaxed);
         SMALL_PAGES.store(spec.small_pages(), Ordering::Relaxed);
         gate::set_ring(ring);

@@ -280,5 +280,10 @@ fn on_host(
     if !Spec::parse(workload).is_ok_and(|spec| spec.workload.places.native) {
         return Err(refuse("native", None, format!("{workload} needs a machine")));
     }
-    Ok(Setting { name: "native".into(), args: vec!["workload".into(), workload.clone()], native: true })
+    Ok(Setting {
+        name: "native".into(),
+        args: vec!["workload".into(), workload.clone()],
+        native: true,
+        within: Vec::new(),
+    })
 }

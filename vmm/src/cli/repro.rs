@@ -21,6 +21,9 @@ pub struct Args {
     /// A Linux kernel, for what runs in a Linux guest
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// Only settings whose names have TEXT in them; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
     /// Runs of each setting before those that count [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000), default_value = "1", hide_default_value = true)]
     warm_up: u32,
@@ -37,12 +40,12 @@ pub struct Args {
 
 impl Args {
     pub fn resolve(self) -> Job {
-        let Args { name, all, full, kernel, warm_up, repeat, out, yes } = self;
+        let Args { name, all, full, kernel, only, warm_up, repeat, out, yes } = self;
         let which = match (name, all) {
             (Some(name), _) => Which::One(name),
             (None, true) => Which::All,
             (None, false) => Which::List,
         };
-        Job { which, full, kernel, warm_ups: warm_up, rounds: repeat, yes, outputs: out }
+        Job { which, full, kernel, only, warm_ups: warm_up, rounds: repeat, yes, outputs: out }
     }
 }

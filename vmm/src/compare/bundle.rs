@@ -55,6 +55,9 @@ pub struct Setting {
     pub args: Vec<String>,
     /// A workload on the host itself, without a machine.
     pub native: bool,
+    /// Words before the program: a container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<String>,
 }
 
 /// A setting that was asked for and cannot be.
@@ -320,8 +323,12 @@ pub mod tests {
             cpus: Some(2),
             kernel: None,
         };
-        let setting =
-            |name: &str| Setting { name: name.into(), args: vec![format!("--{name}")], native: false };
+        let setting = |name: &str| Setting {
+            name: name.into(),
+            args: vec![format!("--{name}")],
+            native: false,
+            within: vec![],
+        };
         let mut bundle = Bundle::new(host, vec![setting("idle=halt"), setting("idle=guest-poll")]);
         let metric = |name: &str, unit| Metric { name: name.into(), unit, better: Better::Lower };
         bundle.metrics = vec![metric("ipc", Unit::NsPerOp), metric("wall", Unit::Ns)];

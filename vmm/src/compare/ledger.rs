@@ -46,14 +46,6 @@ pub fn rows(report: &Value) -> Vec<Row> {
     }
     for device in list(&report["devices"]) {
         let queues = list(&device["queues"]);
-        // Who serves a queue gets its kicks: where that is the kernel or another process, none is this one's.
-        let kicks: Option<u64> = match device["data_path"].as_str() {
-            Some("userspace") => queues.iter().map(|queue| queue["kicks"].as_u64()).sum(),
-            Some(_) => Some(0),
-            None => None,
-        };
-        let seen = format!("{} kicks seen by vmm", text(&device["name"]));
-        add(Kind::Device, seen, &kicks.into(), None);
         for queue in queues {
             // A part of them is no sum: some are counted elsewhere.
             let whole = |name: &str| queues.iter().all(|queue| !queue[name].is_null());
@@ -203,9 +195,7 @@ mod tests {
             "exits": exits(1000),
             "phases": [{"name": "start", "exits": exits(900)}, {"name": "ipc", "exits": exits(100),
                 "halts": {"exits": 100, "wait_ns": 5, "wakeups": 99}}],
-            "devices": [{"name": "blk0", "data_path": "userspace", "queues": [{"kicks": 2}, {"kicks": 6}]},
-                {"name": "net1", "data_path": "vhost-kernel", "queues": [{"kicks": null}]},
-                {"name": "net0", "queues": [{"kicks": 3, "polls": null}, {"kicks": 4, "polls": 1}]}],
+            "devices": [{"name": "net0", "queues": [{"kicks": 3, "polls": null}, {"kicks": 4, "polls": 1}]}],
             "memory": {"pages_4k": 12, "asked": "x"},
             "records": [{"values": {"ipis": 50, "late_p99_ns": 9, "bytes": 4}}],
             "time": {"wall_us": 100, "vcpu_cpu_us": [50, 10], "vmm_cpu_us": 5},
@@ -230,8 +220,6 @@ mod tests {
         assert_eq!(row(Kind::Hardware, "VMEXIT_HLT"), Some((100, Some(10))));
         assert_eq!((row(Kind::Halt, "wakeups"), row(Kind::Halt, "wait ns")), (Some((99, None)), None));
         assert_eq!(row(Kind::Device, "net0 kicks"), Some((7, None)));
-        let seen = |name: &str| row(Kind::Device, &format!("{name} kicks seen by vmm")).map(|row| row.0);
-        assert_eq!((seen("blk0"), seen("net1"), seen("net0")), (Some(8), Some(0), None));
         assert_eq!(row(Kind::Device, "net0 polls"), None, "one of its queues is counted elsewhere");
         assert_eq!((row(Kind::Guest, "ipis"), row(Kind::Guest, "bytes")), (Some((50, None)), None));
     }

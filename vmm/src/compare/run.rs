@@ -1,9 +1,10 @@
 //! One run: a process of this same program, so that a crash costs one cell and no more.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -36,8 +37,12 @@ pub enum Done {
 /// Runs `setting` once.
 pub fn run(setting: &Setting, turn: Turn, patterns: &[Pattern], signals: &Signals) -> io::Result<Done> {
     let report = std::env::temp_dir().join(format!("vmm-compare-{}.json", std::process::id()));
-    let mut command = Command::new("/proc/self/exe");
-    command.args(&setting.args);
+    // Behind another program, its own name is what that program has.
+    let program =
+        if setting.within.is_empty() { PathBuf::from("/proc/self/exe") } else { std::env::current_exe()? };
+    let mut words = setting.within.iter().map(OsString::from).chain([program.into_os_string()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).args(&setting.args);
     if !setting.native {
         command.arg("--report").arg(format!("json:{}", report.display()));
     }
@@ -210,7 +215,7 @@ mod tests {
     use super::*;
 
     fn evaluated(code: i32, stdout: &str, stderr: &str, report: Option<&str>, patterns: &[&str]) -> Run {
-        let setting = Setting { name: "a".into(), args: vec![], native: false };
+        let setting = Setting { name: "a".into(), args: vec![], native: false, within: vec![] };
         let patterns: Vec<Pattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
         let output = Output {
             status: ExitStatus::from_raw(code << 8),

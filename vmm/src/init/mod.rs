@@ -18,8 +18,9 @@ mod speak;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use abi::mark::Mark;
 use abi::workload::Spec;
@@ -117,10 +118,25 @@ fn perform(text: &str, monitor: &Monitor) -> u8 {
 /// The first card, as the kernel calls it.
 const CARD: &str = "eth0";
 
-/// What `address=` says becomes the card's.
+/// The other side may still be starting: so long is it waited for, looking so often.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What `address=` says becomes the card's. Who sends datagrams by themselves loses none to a peer that
+/// isn't there yet.
 fn address(spec: &Spec<'_>) -> io::Result<()> {
     let (address, _) = spec.peer("address").unwrap_or_default();
-    interface::bring_up(CARD, address.into())
+    interface::bring_up(CARD, address.into())?;
+    let (peer, _) = spec.peer("peer").unwrap_or_default();
+    let until = Instant::now() + PATIENCE;
+    while spec.word("role") == "send"
+        && !Ipv4Addr::from(peer).is_broadcast()
+        && Instant::now() < until
+        && !interface::reaches(CARD, peer.into())?
+    {
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// The highest status that is a guest's own ([`abi::port::EXIT`]): beyond it are the monitor's.

@@ -60,6 +60,9 @@ pub struct Variant {
     /// `vmm workload` on the host itself.
     #[serde(default)]
     pub native: bool,
+    /// The same in namespaces and a control group of its own.
+    #[serde(default)]
+    pub container: bool,
     #[serde(default)]
     pub needs: Vec<Need>,
     args: Vec<String>,
@@ -79,6 +82,8 @@ pub enum Need {
     FourCpus,
     /// Free pages of 2 MiB for all of its memory.
     Hugepages,
+    /// Files of the folder for temporary ones can be read past the page cache.
+    DirectIo,
 }
 
 /// A figure as it was published.
@@ -128,6 +133,8 @@ pub enum Moves {
 pub enum CatalogueError {
     #[error("repro {name}: no such experiment; {hint}")]
     Unknown { name: String, hint: String },
+    #[error("--only {0}: no setting has that in its name")]
+    None(String),
     #[error(transparent)]
     Input(#[from] InputError),
     #[error("experiment {name}: {why}")]
@@ -137,7 +144,7 @@ pub enum CatalogueError {
 impl Fatal for CatalogueError {
     fn status(&self) -> Status {
         match self {
-            CatalogueError::Unknown { .. } => Status::Usage,
+            CatalogueError::Unknown { .. } | CatalogueError::None(_) => Status::Usage,
             CatalogueError::Input(_) | CatalogueError::File { .. } => Status::Image,
         }
     }
@@ -190,13 +197,15 @@ impl Variant {
         self.args.first().is_some_and(|word| word == "topology")
     }
 
+    /// Whether it wants a disk: `{disk}` is a file of `disk-size`.
+    pub fn wants_disk(&self) -> bool {
+        self.args.iter().any(|arg| arg.contains("{disk}"))
+    }
+
     /// Its command line, with every brace filled in.
-    pub fn args(&self, sizes: &BTreeMap<String, String>, kernel: Option<&Path>) -> Vec<String> {
-        let kernel = kernel.map(|path| path.display().to_string()).unwrap_or_default();
+    pub fn args(&self, values: &BTreeMap<String, String>) -> Vec<String> {
         let fill = |arg: &String| {
-            let sized =
-                sizes.iter().fold(arg.clone(), |arg, (key, size)| arg.replace(&format!("{{{key}}}"), size));
-            sized.replace("{kernel}", &kernel)
+            values.iter().fold(arg.clone(), |arg, (key, value)| arg.replace(&format!("{{{key}}}"), value))
         };
         self.args.iter().map(fill).collect()
     }
@@ -218,7 +227,7 @@ pub mod tests {
     #[test]
     fn every_experiment_is_complete_and_every_command_line_is_valid() {
         let all = all().unwrap();
-        assert!(all.len() >= 15, "{}", all.len());
+        assert!(all.len() >= 20, "{}", all.len());
         for experiment in &all {
             assert!(!experiment.claims.is_empty(), "{}: claims nothing", experiment.name);
             assert_eq!(
@@ -229,7 +238,9 @@ pub mod tests {
             );
             for sizes in [&experiment.small, &experiment.full] {
                 for setting in &experiment.settings {
-                    let args = setting.args(sizes, Some(Path::new("bzImage")));
+                    let files = [("kernel", "bzImage"), ("disk", "disk"), ("direct", ",direct")];
+                    let files = files.map(|(key, value)| (key.to_owned(), value.to_owned()));
+                    let args = setting.args(&sizes.clone().into_iter().chain(files).collect());
                     let line = std::iter::once("vmm".to_owned()).chain(args.clone()).map(Into::into);
                     let parsed = crate::cli::parse(line);
                     assert!(parsed.is_ok(), "{}: {args:?}: {}", experiment.name, parsed.unwrap_err());

@@ -5,11 +5,16 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::catalogue::{Need, Variant};
+use super::container::Container;
+use super::scratch;
 use crate::config::memory::Size;
 use crate::kvm::class::Class;
 use crate::kvm::vm;
 use crate::sys::affinity;
 use crate::topology::{file, host};
+
+/// Of a container, where no machine's memory is said.
+const CONTAINER_MEMORY: u64 = 1 << 30;
 
 /// This host, as far as experiments ask.
 pub struct Here {
@@ -34,17 +39,17 @@ impl Here {
     }
 
     /// Why this host cannot run it, if so.
-    pub fn lacks(&self, variant: &Variant, sizes: &BTreeMap<String, String>) -> Option<String> {
-        if let Some(why) = self.no_kvm.as_ref().filter(|_| !variant.native) {
+    pub fn lacks(&self, variant: &Variant, values: &BTreeMap<String, String>) -> Option<String> {
+        if let Some(why) = self.no_kvm.as_ref().filter(|_| !variant.native && !variant.container) {
             return Some(why.clone());
         }
-        let lack = variant.needs.iter().find_map(|need| self.lacks_one(*need, sizes));
-        lack.or_else(|| variant.is_topology().then(|| self.lacks_path(variant, sizes)).flatten())
+        let lack = variant.needs.iter().find_map(|need| self.lacks_one(*need, values));
+        lack.or_else(|| variant.is_topology().then(|| Self::lacks_path(variant, values)).flatten())
     }
 
     /// What its path between machines needs, as `vmm topology` would say.
-    fn lacks_path(&self, variant: &Variant, sizes: &BTreeMap<String, String>) -> Option<String> {
-        let args = variant.args(sizes, self.kernel.as_deref());
+    fn lacks_path(variant: &Variant, values: &BTreeMap<String, String>) -> Option<String> {
+        let args = variant.args(values);
         let topology = file::one_of(args.get(1)?).ok()?;
         let path = args.iter().find_map(|arg| arg.strip_prefix("--path="))?;
         let path = topology.paths.iter().find(|known| known.name == path)?;
@@ -55,7 +60,13 @@ impl Here {
         host::lacks(&scene).map(|lack| lack.why)
     }
 
-    fn lacks_one(&self, need: Need, sizes: &BTreeMap<String, String>) -> Option<String> {
+    /// One with the CPUs of this process and the memory that a machine has.
+    pub fn container(&self, values: &BTreeMap<String, String>) -> Result<Container, String> {
+        let memory = values.get("memory").and_then(|size| size.parse::<Size>().ok());
+        Container::new(self.cpus, memory.map_or(CONTAINER_MEMORY, |size| size.0))
+    }
+
+    fn lacks_one(&self, need: Need, values: &BTreeMap<String, String>) -> Option<String> {
         let cpus = |count: usize| {
             (self.cpus < count).then(|| format!("needs {count} CPUs, and this process has {}", self.cpus))
         };
@@ -70,8 +81,9 @@ impl Here {
             Need::Linux | Need::Hardware => None,
             Need::TwoCpus => cpus(2),
             Need::FourCpus => cpus(4),
+            Need::DirectIo => scratch::lacks_direct_io(),
             Need::Hugepages => {
-                let memory = sizes.get("memory").and_then(|size| size.parse::<Size>().ok());
+                let memory = values.get("memory").and_then(|size| size.parse::<Size>().ok());
                 let pages = memory.map_or(1, |size| size.0.div_ceil(2 << 20));
                 (self.free_hugepages < pages).then(|| {
                     let free = self.free_hugepages;

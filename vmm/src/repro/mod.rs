@@ -2,13 +2,16 @@
 //!
 //! - [`catalogue`]   the experiments as data: `resources/experiments/*.toml`
 //! - [`conditions`]  what an experiment needs, and whether this host has it
+//! - [`scratch`], [`container`]  a disk, and a container by the host's own tools
 //! - [`judge`]       claims and published rows against what was found
 //! - [`text`], [`page`]  for people
 
 mod catalogue;
 mod conditions;
+mod container;
 mod judge;
 mod page;
+mod scratch;
 mod text;
 
 use std::io::Write;
@@ -25,6 +28,7 @@ pub use catalogue::{CatalogueError, Experiment};
 
 use conditions::Here;
 use judge::Judgement;
+use scratch::Scratch;
 
 /// The name of this layout. A key may be added under it; none is removed or changes its meaning.
 pub const SCHEMA: &str = "vmm.repro/1";
@@ -37,6 +41,8 @@ pub struct Job {
     pub full: bool,
     /// For what runs in a Linux guest.
     pub kernel: Option<PathBuf>,
+    /// Settings with one of these in their names; empty: all.
+    pub only: Vec<String>,
     pub warm_ups: u32,
     pub rounds: u32,
     pub yes: bool,
@@ -80,6 +86,7 @@ pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
         Which::All => catalogue::all()?,
         Which::One(name) => vec![catalogue::one(name)?],
     };
+    let experiments = chosen(experiments, &job.only)?;
     for output in &job.outputs {
         if output.format == Format::Csv {
             return Err(Failure::new(Status::Usage, "--out: repro writes json and html"));
@@ -113,24 +120,70 @@ pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
     })
 }
 
+/// Each with the settings that are wanted; without those that have none.
+fn chosen(
+    mut experiments: Vec<Experiment>,
+    only: &[String],
+) -> std::result::Result<Vec<Experiment>, CatalogueError> {
+    if !only.is_empty() {
+        for experiment in &mut experiments {
+            experiment.settings.retain(|setting| only.iter().any(|text| setting.name.contains(text)));
+        }
+        experiments.retain(|experiment| !experiment.settings.is_empty());
+    }
+    match experiments.is_empty() {
+        true => Err(CatalogueError::None(only.join(", "))),
+        false => Ok(experiments),
+    }
+}
+
 /// One experiment, as far as this host can run it.
 fn reproduce(
     job: &Job,
     here: &Here,
     experiment: Experiment,
 ) -> std::result::Result<(Result, Option<u8>), Failure> {
-    let sizes = if job.full { &experiment.full } else { &experiment.small };
+    let mut values = if job.full { experiment.full.clone() } else { experiment.small.clone() };
+    let kernel = job.kernel.as_ref().map(|path| path.display().to_string());
+    values.insert("kernel".into(), kernel.unwrap_or_default());
+    // Where the host's own requests go past the page cache, a guest's do, too.
+    let direct = if scratch::lacks_direct_io().is_none() { ",direct" } else { "" };
+    values.insert("direct".into(), direct.into());
+    let able: Vec<_> = experiment.settings.iter().map(|setting| here.lacks(setting, &values)).collect();
+    let runs = || experiment.settings.iter().zip(&able).filter(|(_, lack)| lack.is_none());
+    let disk = match runs().any(|(setting, _)| setting.wants_disk()) {
+        true => Some(Scratch::new(values.get("disk-size").map_or("64M", String::as_str))?),
+        false => None,
+    };
+    if let Some(disk) = &disk {
+        values.insert("disk".into(), disk.path().display().to_string());
+    }
+    let container = match runs().any(|(setting, _)| setting.container) {
+        true => Some(here.container(&values)),
+        false => None,
+    };
     let mut left_out = Vec::new();
     let mut settings = Vec::new();
-    for setting in &experiment.settings {
-        match here.lacks(setting, sizes) {
-            Some(why) => left_out.push((setting.name.clone(), why)),
-            None => settings.push(Setting {
+    for (setting, lack) in experiment.settings.iter().zip(&able) {
+        let within = match &container {
+            Some(Ok(container)) if setting.container => Ok(container.words()),
+            Some(Err(why)) if setting.container => Err(why),
+            _ => Ok(Vec::new()),
+        };
+        match (lack, within) {
+            (Some(why), _) | (None, Err(why)) => left_out.push((setting.name.clone(), why.clone())),
+            (None, Ok(within)) => settings.push(Setting {
                 name: setting.name.clone(),
-                args: setting.args(sizes, job.kernel.as_deref()),
-                native: setting.native,
+                args: setting.args(&values),
+                native: setting.native || setting.container,
+                within,
             }),
         }
+    }
+    if let Some(Ok(container)) = &container
+        && !container.is_limited()
+    {
+        say("the container has namespaces alone: its control groups are not this user's to make");
     }
     say(format_args!("{}: {}", experiment.name, experiment.title));
     let plan = Plan {

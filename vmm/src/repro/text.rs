@@ -102,7 +102,7 @@ fn table(text: &mut String, experiment: &Experiment, rows: &[Row]) {
         );
         line!(text, "{}", line.trim_end());
     }
-    line!(text, "{:<width$}  ratios are of times, to the first row that ran here\n", "");
+    line!(text, "{:<width$}  ratios are of times, to the first row of a kind that ran here\n", "");
 }
 
 /// What is held against what.

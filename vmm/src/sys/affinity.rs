@@ -1,4 +1,4 @@
-//! Which CPUs a thread may use, as lists of numbers (sched_setaffinity(2)).
+//! Which CPUs a thread may use, as lists of numbers (sched_setaffinity(2)), and before whom (sched(7)).
 
 use std::io;
 use std::mem;
@@ -38,4 +38,14 @@ pub fn allow(thread: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
     };
     // SAFETY: the set is live and its size is given.
     checked(unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &set) }.into()).map(drop)
+}
+
+/// The calling thread runs only where no other would.
+pub fn only_when_idle() -> io::Result<()> {
+    // `struct sched_param`, as the kernel has it: the priority, which this class doesn't have.
+    let parameters: libc::c_int = 0;
+    // SAFETY: the structure is live. The system call itself: musl's function of this name only fails.
+    let result =
+        unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &raw const parameters) };
+    checked(result).map(drop)
 }

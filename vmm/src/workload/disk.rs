@@ -1,9 +1,10 @@
-//! A virtio disk of this guest, past the page cache: by one call for each request where there is one at
-//! a time, by a call for a batch where there are more, or polled.
+//! A virtio disk of this guest, or a file of this host, past the page cache: by one call for each request
+//! where there is one at a time, by a call for a batch where there are more, or polled.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 use workloads::platform::{self, Unavailable};
 
@@ -24,10 +25,13 @@ enum Road {
 
 impl Disk {
     /// Opens `/dev/vda` for index 0, `/dev/vdb` for 1, and so on.
-    pub fn open(index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
+    pub fn of_guest(index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
         let letter = ('a'..='z').nth(index).ok_or(Unavailable("no-such-disk"))?;
-        let path = format!("/dev/vd{letter}");
-        let open = |write| File::options().read(true).write(write).custom_flags(libc::O_DIRECT).open(&path);
+        Disk::open(format!("/dev/vd{letter}").as_ref(), size, depth, poll)
+    }
+
+    pub fn open(path: &Path, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
+        let open = |write| File::options().read(true).write(write).custom_flags(libc::O_DIRECT).open(path);
         let mut file = open(true).or_else(|_| open(false)).map_err(|_| Unavailable("no-such-disk"))?;
         let capacity = file.seek(SeekFrom::End(0)).map_err(|_| Unavailable("no-capacity"))?;
         let road = match (poll, depth) {

@@ -1,6 +1,8 @@
 //! Linux as a [`Platform`].
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use abi::workload::{Idle, Spec};
@@ -26,12 +28,14 @@ pub struct Linux {
     /// Context switches at the last `prepare`.
     slept: AtomicU64,
     preempted: AtomicU64,
+    /// In place of a disk of this guest.
+    file: Mutex<Option<PathBuf>>,
 }
 
 impl Linux {
     pub fn new() -> Linux {
-        let (slept, preempted) = Default::default();
-        Linux { cpus: affinity::allowed(), huge: AtomicBool::new(true), slept, preempted }
+        let (slept, preempted, file) = Default::default();
+        Linux { cpus: affinity::allowed(), huge: AtomicBool::new(true), slept, preempted, file }
     }
 }
 
@@ -41,13 +45,16 @@ impl Platform for Linux {
     type Disk = Disk;
 
     fn prepare(&self, spec: &Spec<'_>) -> Result<(), Unavailable> {
-        if spec.word("ring") == "0" {
+        let has = |key: &str| spec.workload.key(key).is_some();
+        if has("ring") && spec.word("ring") == "0" {
             return Err(Unavailable("linux-runs-programs-in-ring-3"));
         }
-        if spec.idle() != Idle::Halt {
+        if has("idle") && spec.idle() != Idle::Halt {
             return Err(Unavailable("idle-is-a-key-of-the-built-in-kernel"));
         }
         self.huge.store(!spec.small_pages(), Ordering::Relaxed);
+        let file = has("file").then(|| spec.word("file")).filter(|file| *file != "-");
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file.map(PathBuf::from);
         let now = switches();
         self.slept.store(now.slept, Ordering::Relaxed);
         self.preempted.store(now.preempted, Ordering::Relaxed);
@@ -114,7 +121,10 @@ impl Platform for Linux {
     }
 
     fn disk(&self, index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
-        Disk::open(index, size, depth, poll)
+        match &*self.file.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => Disk::open(file, size, depth, poll),
+            None => Disk::of_guest(index, size, depth, poll),
+        }
     }
 
     fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {

@@ -4,11 +4,13 @@
 
 mod datagrams;
 mod disk;
-
 mod hackbench;
+mod hogs;
+mod http;
 mod linux;
 pub mod native;
 mod start;
+mod streams;
 
 use abi::record::{Outcome, Record};
 use abi::workload::Spec;
@@ -24,14 +26,19 @@ pub fn run(spec: &Spec<'_>, results: &mut dyn FnMut(&Record<'_>)) -> u8 {
         results(record);
     };
     let linux = Linux::new();
-    match spec.workload.name {
+    let own = match spec.workload.name {
         // Linux has sockets and processes to hack on; elsewhere it is made of semaphores.
-        "hackbench" => {
-            if let Err(Unavailable(why)) = hackbench::run(&linux, spec, &mut results) {
-                results(&Record::without(spec.text(), Outcome::Unavailable(why)));
-            }
+        "hackbench" => hackbench::run(&linux, spec, &mut results),
+        "http" => http::run(&linux, spec, &mut results),
+        "rr" | "bulk" if spec.word("over") == "tcp" => streams::run(&linux, spec, &mut results),
+        "ipc" => hogs::beside(spec.count("hogs"), || workloads::run(&linux, spec, &mut results)),
+        _ => {
+            workloads::run(&linux, spec, &mut results);
+            Ok(())
         }
-        _ => workloads::run(&linux, spec, &mut results),
+    };
+    if let Err(Unavailable(why)) = own {
+        results(&Record::without(spec.text(), Outcome::Unavailable(why)));
     }
     status
 }
@@ -72,7 +79,14 @@ mod tests {
 
     #[test]
     fn what_needs_another_kernel_says_so() {
-        for text in ["null,gate=call", "null,ring=0", "ipc,idle=poll", "probe", "blk,blk=poll"] {
+        for text in [
+            "null,gate=call",
+            "null,ring=0",
+            "ipc,idle=poll",
+            "probe",
+            "blk,blk=poll",
+            "rr,over=tcp,net=poll",
+        ] {
             let (lines, status) = lines(text);
             assert!(lines[0].contains(" - unavailable:"), "{lines:?}");
             assert_eq!(status, 1, "{text}");

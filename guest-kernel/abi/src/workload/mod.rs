@@ -251,7 +251,7 @@ mod tests {
         for (text, words) in [
             (
                 "blk,threads=2",
-                "key \"threads\" is not known. Known: rw size depth disk items blk seconds ring idle",
+                "key \"threads\" is not known. Known: rw size depth disk file items blk seconds ring idle",
             ),
             ("null,pages=4k", "Known: calls gate seconds ring idle"),
             ("fault,idle=poll", "Known: kind ring"),

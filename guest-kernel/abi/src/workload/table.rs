@@ -5,6 +5,7 @@ use super::{Common, Key, Kind, Places, Workload};
 const EVERYWHERE: Places = Places { native: true, linux: true, kernel: true };
 const LINUX_GUEST: Places = Places { native: false, linux: true, kernel: false };
 const GUESTS: Places = Places { native: false, linux: true, kernel: true };
+const LINUX: Places = Places { native: true, linux: true, kernel: false };
 const KERNEL: Places = Places { native: false, linux: false, kernel: true };
 
 /// More than any run needs, less than what overflows when multiplied by a size.
@@ -29,6 +30,12 @@ const ADDRESS: Key = key(
 const PEER: Key = key("peer", Kind::Peer, "10.0.0.1:1300", "whom a sender sends to");
 const OWN_PORT: Key = key("port", PORT, "1300", "port of this side, the first where each thread has one");
 const NET: Key = key("net", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next one, or polls");
+const OVER: Key = key(
+    "over",
+    Kind::Choice(&["udp", "tcp"]),
+    "udp",
+    "datagrams, or a stream by the kernel's TCP, which Linux alone has",
+);
 const BATCH: Key = key("batch", Kind::Number { min: 1, max: 256 }, "1", "datagrams per kick");
 
 /// Whose memory has a page size, and who may use as many threads as is said.
@@ -76,6 +83,7 @@ pub const COMMON: &[Common] = &[
             "udp",
             "rr",
             "packets",
+            "http",
             "blk",
             "idle",
         ],
@@ -140,6 +148,12 @@ pub const ALL: &[Workload] = &[
         keys: &[
             key("items", MANY, "800000", "items handed over"),
             key("spin", SPIN, "2000", "additions per side and item"),
+            key(
+                "hogs",
+                Kind::Number { min: 0, max: 64 },
+                "0",
+                "Linux: threads of the lowest priority that keep CPUs from halting",
+            ),
         ],
     },
     Workload {
@@ -254,6 +268,7 @@ pub const ALL: &[Workload] = &[
             OWN_PORT,
             key("size", Kind::Number { min: 1, max: 1472 }, "1", "bytes of payload"),
             key("items", MANY, "100000", "requests"),
+            OVER,
             NET,
         ],
     },
@@ -282,14 +297,29 @@ pub const ALL: &[Workload] = &[
             OWN_PORT,
             key("size", Kind::Size { min: 1, max: 1 << 20 }, "16k", "bytes of a message"),
             key("items", MANY, "10000", "messages of each thread"),
+            OVER,
             NET,
             BATCH,
         ],
     },
     Workload {
+        name: "http",
+        about: "a static page fetched over and over, by a connection each time: accepts and small packets",
+        places: LINUX,
+        keys: &[
+            key("role", Kind::Choice(&["get", "serve"]), "serve", "who fetches, who has the page"),
+            PEER,
+            ADDRESS,
+            OWN_PORT,
+            key("size", Kind::Number { min: 1, max: 16 << 20 }, "41288", "bytes of the page"),
+            key("items", MANY, "100000", "requests"),
+            key("concurrency", Kind::Number { min: 1, max: 1000 }, "1", "requests at a time"),
+        ],
+    },
+    Workload {
         name: "blk",
         about: "random or sequential requests to a disk: exits and system calls per request",
-        places: GUESTS,
+        places: EVERYWHERE,
         keys: &[
             key(
                 "rw",
@@ -299,7 +329,8 @@ pub const ALL: &[Workload] = &[
             ),
             key("size", Kind::Size { min: 512, max: 1 << 20 }, "4k", "bytes of a request"),
             key("depth", Kind::Number { min: 1, max: 128 }, "1", "requests under way"),
-            key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk"),
+            key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk of a guest's"),
+            key("file", Kind::File, "-", "natively: the file or device; what it holds may be overwritten"),
             key("items", MANY, "100000", "requests"),
             key(
                 "blk",

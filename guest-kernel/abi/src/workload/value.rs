@@ -15,6 +15,8 @@ pub enum Kind {
     Idle,
     /// `A.B.C.D` or `A.B.C.D:PORT`.
     Peer,
+    /// A path, which has no comma; `-`: none.
+    File,
 }
 
 /// What a CPU without work does.
@@ -55,6 +57,7 @@ impl Kind {
             Kind::Choice(words) => words.contains(&word),
             Kind::Idle => Idle::parse(word).is_some(),
             Kind::Peer => peer(word).is_some(),
+            Kind::File => !word.is_empty(),
         }
     }
 }
@@ -72,6 +75,7 @@ impl fmt::Display for Kind {
             }
             Kind::Idle => write!(f, "halt, spin:MICROSECONDS or poll"),
             Kind::Peer => write!(f, "an address, A.B.C.D or A.B.C.D:PORT"),
+            Kind::File => write!(f, "a path without a comma"),
         }
     }
 }
