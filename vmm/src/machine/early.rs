@@ -3,11 +3,11 @@
 //! one, and for the CPUID that it supports it asks the processor some eighty times, which traps where this
 //! host is a guest itself.
 //!
-//! The thread has done all it does before anything of the guest runs.
+//! The thread is over before anything of the guest runs.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::Kvm;
 
@@ -22,7 +22,7 @@ pub struct Early {
     pub abilities: Abilities,
     vm: Receiver<Vm>,
     shape: Sender<Shape>,
-    made: Receiver<Result<Made, vm::Error>>,
+    vcpus: Vcpus,
 }
 
 /// What has come.
@@ -40,34 +40,46 @@ impl Early {
         let (send_vm, vm) = mpsc::channel();
         let (shape, wanted) = mpsc::channel();
         let (send, made) = mpsc::channel();
-        // What it answers is its last deed: to wait for its end, too, would be to wait for its stack's.
         let body = move || _ = send.send(make(kvm, &send_vm, &wanted));
-        thread::Builder::new().name("early".into()).spawn(body).map_err(Error::Thread)?;
-        Ok(Early { abilities, vm, shape, made })
+        let thread = thread::Builder::new().name("early".into()).spawn(body).map_err(Error::Thread)?;
+        Ok(Early { abilities, vm, shape, vcpus: Vcpus { made, thread } })
     }
 
     /// The VM, which `prepare` makes ready for its first vCPU; from then on its vCPUs are on their way, in the
     /// shape that `prepare` answers.
     pub fn vm(self, prepare: impl FnOnce(&Vm) -> Result<Shape, vm::Error>) -> Result<(Vm, Vcpus), Error> {
-        let Ok(vm) = self.vm.recv() else { return Err(answer(&self.made).err().unwrap_or_else(gone)) };
+        let Ok(vm) = self.vm.recv() else {
+            return Err(self.vcpus.finish().err().unwrap_or_else(gone));
+        };
         // Nobody listens if the thread has failed, which is told where its vCPUs are wanted.
         let _ = self.shape.send(prepare(&vm)?);
-        Ok((vm, Vcpus(self.made)))
+        Ok((vm, self.vcpus))
     }
 }
 
 /// vCPUs on their way.
-pub struct Vcpus(Receiver<Result<Made, vm::Error>>);
+pub struct Vcpus {
+    made: Receiver<Result<Made, vm::Error>>,
+    thread: JoinHandle<()>,
+}
 
-impl Vcpus {
-    /// Waits for them.
-    pub fn finish(self) -> Result<Made, Error> {
-        answer(&self.0)
+/// The thread, which has nothing more to do.
+pub struct Done(JoinHandle<()>);
+
+impl Done {
+    /// Waits until there is no such thread: before anything of the guest runs, for it is in no sandbox.
+    pub fn gone(self) {
+        // It has done what it was to do, so that nothing can be wrong with it.
+        let _ = self.0.join();
     }
 }
 
-fn answer(made: &Receiver<Result<Made, vm::Error>>) -> Result<Made, Error> {
-    Ok(made.recv().map_err(|_| gone())??)
+impl Vcpus {
+    /// Waits for them, but not for the end of the thread, which takes a while.
+    pub fn finish(self) -> Result<(Made, Done), Error> {
+        let made = self.made.recv().map_err(|_| gone())??;
+        Ok((made, Done(self.thread)))
+    }
 }
 
 fn gone() -> Error {

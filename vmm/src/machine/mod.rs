@@ -122,7 +122,7 @@ pub fn build(
     vm.map(ram.mem())?;
 
     // CPUs.
-    let Made { kvm, vcpus, kvm_features } = vcpus.finish()?;
+    let (Made { kvm, vcpus, kvm_features }, early) = vcpus.finish()?;
     let tsc_khz = vcpus[0].tsc_khz();
     let mmio = Mmio { base: describe::base(0), count: opened.wires(), pin: wire };
     let clock = start::Clock { tsc_khz, tsc_deadline: abilities.tsc_deadline };
@@ -146,8 +146,9 @@ pub fn build(
     }
     let serial = line.map(|line| attach_serial(&vm, &mut buses, line)).transpose()?;
 
-    let applied =
-        Applied { abilities, disabled_exits, halt_poll, kvm_features, tsc_khz, cmdline: loaded.cmdline };
+    early.gone();
+    let cmdline = loaded.cmdline;
+    let applied = Applied { abilities, disabled_exits, halt_poll, kvm_features, tsc_khz, cmdline };
     Ok(Machine { kvm, vm, vcpus, buses, devices, serial, exit_port, applied, ram })
 }
 
