@@ -16,7 +16,7 @@ mod value;
 use core::fmt;
 
 pub use nearest::nearest;
-pub use table::{ALL, COMMON};
+pub use table::{ALL, CHAOS, COMMON};
 pub use value::{Idle, Kind};
 
 /// One workload: what it is called, what may be said about it, where it can run.
@@ -173,6 +173,12 @@ impl<'a> Spec<'a> {
         self.workload.key("pages").is_some() && self.word("pages") == "4k"
     }
 
+    /// Whether `one` is among the words for `key`.
+    pub fn includes(&self, key: &str, one: &str) -> bool {
+        let words = self.word(key);
+        words == value::ALL || words.split('+').any(|word| word == one)
+    }
+
     /// What a CPU without work does.
     pub fn idle(&self) -> Idle {
         Idle::parse(self.word("idle")).unwrap_or(Idle::Halt)
@@ -270,6 +276,9 @@ mod tests {
         assert!(spec.given("items") && !spec.given("spin"));
         assert_eq!(Spec::parse("exit=3").unwrap().number("status"), 3);
         assert_eq!(Spec::parse("exit").unwrap().number("status"), 0);
+        let [all, some] = ["chaos=7", "chaos,what=pci+rings"].map(|text| Spec::parse(text).unwrap());
+        assert_eq!((all.number("seed"), all.includes("what", "msrs")), (7, true));
+        assert!(some.includes("what", "rings") && !some.includes("what", "msrs"));
     }
 
     #[test]
@@ -284,6 +293,8 @@ mod tests {
             ("ipc,items=1,items=2", "key items is given twice"),
             ("null,gate=door", "gate is one of call, table, syscall"),
             ("ipc,idle=spin:", "idle is halt, spin:MICROSECONDS or poll"),
+            ("chaos,what=ports+pcl", "what is all, or some of ports, mmio"),
+            ("chaos,what=", "joined by +"),
             ("ready=1", "workload ready: key \"ready=1\" is not known"),
             ("exit=64", "status=64 is not valid"),
             ("ipc,", "key \"\" is not known"),

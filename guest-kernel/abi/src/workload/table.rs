@@ -38,6 +38,9 @@ const OVER: Key = key(
 );
 const BATCH: Key = key("batch", Kind::Number { min: 1, max: 256 }, "1", "datagrams per kick");
 
+/// What a storm is made of.
+pub const CHAOS: &[&str] = &["ports", "mmio", "pci", "msix", "rings", "resets", "interrupts", "cpus", "msrs"];
+
 /// Whose memory has a page size, and who may use as many threads as is said.
 const IN_MEMORY: &[&str] = &["hackbench", "stream", "gups", "linpack", "compress", "pagecache", "zeropages"];
 const MEASURED: &[&str] = &[
@@ -58,6 +61,7 @@ const MEASURED: &[&str] = &[
     "blk",
     "probe",
     "root",
+    "chaos",
 ];
 
 /// Keys of several workloads.
@@ -85,6 +89,7 @@ pub const COMMON: &[Common] = &[
             "packets",
             "http",
             "blk",
+            "chaos",
             "idle",
         ],
     },
@@ -113,6 +118,7 @@ pub const COMMON: &[Common] = &[
             "probe",
             "root",
             "fault",
+            "chaos",
         ],
     },
     Common {
@@ -380,6 +386,21 @@ pub const ALL: &[Workload] = &[
         about: "an exception, to see that it is reported and that the next workload goes on",
         places: KERNEL,
         keys: &[key("kind", Kind::Choice(&["ud", "pf", "gp", "de"]), "ud", "the exception")],
+    },
+    Workload {
+        name: "chaos",
+        about: "storms of all that a hostile guest can do: the machine must stand, and still end on command",
+        places: KERNEL,
+        keys: &[
+            key(
+                "seed",
+                Kind::Number { min: 0, max: u64::MAX },
+                "1",
+                "the same one storms the same way; 0: another one each time, which the result names",
+            ),
+            key("what", Kind::Some(CHAOS), "all", "of what; cpus starts and stops the last CPU"),
+            key("items", MANY, "100000", "deeds, all CPUs together"),
+        ],
     },
     Workload {
         name: "exit",

@@ -11,6 +11,8 @@ pub enum Kind {
     Size { min: u64, max: u64 },
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// `all`, or some of these words with `+` between them.
+    Some(&'static [&'static str]),
     /// [`Idle`].
     Idle,
     /// `A.B.C.D` or `A.B.C.D:PORT`.
@@ -29,6 +31,9 @@ pub enum Idle {
     /// Never halts.
     Poll,
 }
+
+/// The word for every word that there is.
+pub(super) const ALL: &str = "all";
 
 /// Longest spin, ten seconds: beyond it `poll` is what is meant.
 const SPIN_MAX_US: u32 = 10_000_000;
@@ -55,6 +60,7 @@ impl Kind {
                 number(word).is_some_and(|n| (min..=max).contains(&n))
             }
             Kind::Choice(words) => words.contains(&word),
+            Kind::Some(words) => word == ALL || word.split('+').all(|one| words.contains(&one)),
             Kind::Idle => Idle::parse(word).is_some(),
             Kind::Peer => peer(word).is_some(),
             Kind::File => !word.is_empty(),
@@ -69,15 +75,24 @@ impl fmt::Display for Kind {
             Kind::Size { min, max } => write!(f, "bytes (k, m, g allowed) from {min} to {max}"),
             Kind::Choice(words) => {
                 write!(f, "one of ")?;
-                let mut words = words.iter();
-                words.next().map_or(Ok(()), |word| f.write_str(word))?;
-                words.try_for_each(|word| write!(f, ", {word}"))
+                list(f, words)
+            }
+            Kind::Some(words) => {
+                write!(f, "{ALL}, or some of ")?;
+                list(f, words)?;
+                write!(f, " joined by +")
             }
             Kind::Idle => write!(f, "halt, spin:MICROSECONDS or poll"),
             Kind::Peer => write!(f, "an address, A.B.C.D or A.B.C.D:PORT"),
             Kind::File => write!(f, "a path without a comma"),
         }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, words: &[&str]) -> fmt::Result {
+    let mut words = words.iter();
+    words.next().map_or(Ok(()), |word| f.write_str(word))?;
+    words.try_for_each(|word| write!(f, ", {word}"))
 }
 
 /// A whole number with an optional `k`, `m` or `g`.
