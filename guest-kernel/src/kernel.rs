@@ -15,6 +15,7 @@ use crate::arch::cpu::CPUS;
 use crate::arch::device::Io;
 use crate::arch::memory::Late;
 use crate::arch::{apic, gate, interrupts, io, kvmclock, memory as physical, paging, startup, syscall};
+use crate::chaos;
 use crate::console::{self, Console};
 use crate::memory::Memory;
 use crate::net::card::CARD;
@@ -73,6 +74,11 @@ impl Machine {
     /// Where the root is in memory, and its length.
     pub fn root(&self) -> Option<(usize, usize)> {
         self.root.get().filter(|(_, len)| *len > 0)
+    }
+
+    /// Where its memory below 4 GiB ends.
+    pub fn memory_end(&self) -> usize {
+        self.free.get().map_or(0, |[low, _]| low.1)
     }
 
     pub fn buses(&self) -> Buses {
@@ -202,6 +208,7 @@ fn run(spec: &Spec<'_>) {
         "ready" => exit(0),
         "fault" => probe::fault(spec),
         "probe" => unless_unavailable(spec, probe::run(spec, &mut record)),
+        "chaos" => unless_unavailable(spec, chaos::run(spec, &mut record)),
         "root" => unless_unavailable(spec, root::run(spec, &mut record)),
         _ => workloads::run(&Kernel, spec, &mut record),
     }
@@ -237,9 +244,7 @@ pub extern "C" fn restart(number: usize) -> ! {
             spin_loop();
         }
         MACHINE.scheduler.forget_threads();
-        // Nothing may write to memory that is about to be lent again.
-        device::reset_all(&Io, &MACHINE.buses());
-        CARD.forget();
+        start_over();
         let index = MACHINE.next.load(Ordering::Relaxed).saturating_sub(1);
         if let Some(text) = workloads_asked().nth(index) {
             record(&Record::without(text, Outcome::Failed("exception")));
@@ -253,6 +258,14 @@ pub extern "C" fn restart(number: usize) -> ! {
         spin_loop();
     }
     idle(number)
+}
+
+/// Between two workloads: all memory is free, whatever the last one kept, and no device writes to any.
+pub fn start_over() {
+    device::reset_all(&Io, &MACHINE.buses());
+    CARD.forget();
+    let [low, high] = MACHINE.free.get().unwrap_or_default();
+    MACHINE.memory.set([low.0..low.1, high.0..high.1]);
 }
 
 fn record(record: &Record<'_>) {

@@ -12,7 +12,8 @@
 //! 4. [`kernel`]    one workload after the other
 //! 5. [`platform`]  what the workloads see of all this; [`file`], [`probe`]
 //! 6. [`virtio`]    devices, looked for when a workload wants one; [`blk`], [`net`], [`tar`]
-//! 7. [`console`]   text for people, records for the monitor
+//! 7. [`chaos`]     storms against the machine
+//! 8. [`console`]   text for people, records for the monitor
 //!
 //! Built for the host, the crate is the part without the CPU, with its tests.
 #![no_std]
@@ -25,6 +26,7 @@ pub mod arch;
 #[cfg(target_os = "none")]
 pub mod blk;
 pub mod boot;
+pub mod chaos;
 pub mod clock;
 #[cfg(target_os = "none")]
 pub mod console;

@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::boot_info::{Apic, Ring0};
 
-use super::gate;
 use super::interrupts::{RESTART, WAKE};
+use super::{gate, wild};
 
 /// Physical address of the xAPIC's registers after reset.
 const XAPIC: usize = 0xfee0_0000;
@@ -15,17 +15,22 @@ const APIC_BASE: u32 = 0x1b;
 const X2APIC_ON: u64 = 1 << 10;
 
 /// Registers by their xAPIC offset; x2APIC's number is 0x800 + offset / 16 (SDM vol. 3 §11.12.1.2).
-const EOI: usize = 0xb0;
-const SPURIOUS: usize = 0xf0;
-const COMMAND_LOW: usize = 0x300;
+pub const PRIORITY: usize = 0x80;
+pub const EOI: usize = 0xb0;
+pub const SPURIOUS: usize = 0xf0;
+pub const COMMAND_LOW: usize = 0x300;
 const COMMAND_HIGH: usize = 0x310;
-const TIMER: usize = 0x320;
+pub const TIMER: usize = 0x320;
 const TIMER_TSC_DEADLINE: u32 = 2 << 17;
 
+/// The other local interrupts, and the errors: thermal, counters, LINT0, LINT1, error (SDM vol. 3 §11.5.1).
+pub const LOCAL: [usize; 5] = [0x330, 0x340, 0x350, 0x360, 0x370];
+pub const ERRORS: usize = 0x280;
+
 /// One-shot timer of those without TSC deadline: start value, divisor (SDM vol. 3 §11.5.4).
-const TIMER_START: usize = 0x380;
+pub const TIMER_START: usize = 0x380;
 const TIMER_NOW: usize = 0x390;
-const TIMER_DIVIDE: usize = 0x3e0;
+pub const TIMER_DIVIDE: usize = 0x3e0;
 const TIMER_DIVIDE_BY_1: u32 = 0b1011;
 
 static X2APIC: AtomicBool = AtomicBool::new(false);
@@ -108,6 +113,18 @@ pub fn init(cpu: usize) {
 /// Starts it in real mode, in this page.
 pub fn start_up(cpu: usize, page: u8) {
     command(cpu, START_UP | u32::from(page));
+}
+
+/// Writes any of its registers, if the CPU takes it; the command's destination goes with it.
+pub fn disturb(register: usize, value: u32, destination: u32) {
+    if is_x2apic() {
+        wild::write_if_taken(0x800 + (register as u32 >> 4), u64::from(destination) << 32 | u64::from(value));
+    } else {
+        if register == COMMAND_LOW {
+            write(COMMAND_HIGH, destination << 24);
+        }
+        write(register, value);
+    }
 }
 
 /// A fixed interrupt to one CPU.

@@ -44,6 +44,10 @@ global_asm!(
     "5:  mov [rsp + 8], rdi",
     "    mov [rsp + 32], rsi",
     "    iretq",
+    // Nothing here means anything by an NMI: it ends a halt, no more.
+    ".balign 16",
+    "nmi:",
+    "    iretq",
     // An interrupt's only work is to end a HLT: count, acknowledge, return. One for each kind of APIC.
     //
     // QEMU's emulation of SVM forgets what STI holds back when it exits to KVM before the HLT (the VMCB's
@@ -83,6 +87,7 @@ global_asm!(
 
 unsafe extern "C" {
     pub static gate: u8;
+    pub static nmi: u8;
     pub static interrupt_xapic: u8;
     pub static interrupt_x2apic: u8;
 }

@@ -6,7 +6,7 @@ use core::fmt::Write;
 use abi::port;
 
 use super::cpu::{self, CPUS, KERNEL_CODE};
-use super::{apic, gate, io, steps};
+use super::{apic, gate, io, steps, wild};
 use crate::console::Console;
 
 /// Vectors in the table.
@@ -15,6 +15,8 @@ const VECTORS: usize = 64;
 pub const WAKE: u8 = 0x20;
 /// Leave what you do and start over: a thread elsewhere has failed.
 pub const RESTART: u8 = 0x21;
+
+const GENERAL_PROTECTION: u64 = 13;
 
 /// An interrupt gate: vector 3 may be entered from ring 3 (SDM vol. 3 §6.14.1).
 #[derive(Clone, Copy)]
@@ -113,6 +115,7 @@ pub fn fill() {
     for vector in 0..VECTORS {
         let entry = match vector {
             1 => Gate::to((&raw const steps::step) as usize, 0, 0),
+            2 => Gate::to((&raw const gate::nmi) as usize, 0, 0),
             3 => Gate::to((&raw const gate::gate) as usize, 3, 0),
             // On a stack of their own: ring 0 may have run out of its.
             0..32 => Gate::to((&raw const exceptions) as usize + 16 * vector, 0, 1),
@@ -161,7 +164,9 @@ static mut FAULTS: [(Frame, u64); CPUS] = {
 /// In ring 3 the CPU goes on in [`crate::kernel::fault`]; in ring 0 the machine ends.
 extern "C" fn exception(frame: &mut Frame, cr2: u64) {
     let cpu = cpu::index();
-    if frame.vector == u64::from(RESTART) {
+    if let (GENERAL_PROTECTION, Some(next)) = (frame.vector, wild::expected(frame.rip)) {
+        frame.rip = next;
+    } else if frame.vector == u64::from(RESTART) {
         apic::end_of_interrupt();
         divert(frame, cpu, crate::kernel::restart as *const () as usize);
     } else if frame.cs & 3 == 3 {

@@ -16,6 +16,7 @@
 //! - [`io`]          ports
 //! - [`spin`]        what one thread at a time has
 //! - [`device`]      registers of devices, memory shared with them
+//! - [`wild`]        what no careful code does
 #![allow(unsafe_code)]
 
 pub mod apic;
@@ -34,3 +35,4 @@ pub mod startup;
 pub mod steps;
 pub mod syscall;
 pub mod thread;
+pub mod wild;

@@ -1,20 +1,27 @@
-//! Second CPUs where the monitor is not ours: started by INIT and SIPI (SDM vol. 3 §9.4), through real
-//! mode and protected mode to the entry that all CPUs share.
+//! Second CPUs where the monitor is not ours, and those that were stopped: started by INIT and SIPI (SDM
+//! vol. 3 §9.4), through real mode and protected mode to the entry that all CPUs share.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::apic;
-use super::cpu::CPUS;
+use super::cpu::{self, CPUS};
+use super::gate;
 use crate::kernel::MACHINE;
 
 /// The page where a started CPU begins, below 1 MiB; what a loader left there has been read.
 const PAGE: usize = 0x8000;
+/// Its number, for the start-up IPI.
+const VECTOR: u8 = (PAGE >> 12) as u8;
 /// Where in it the descriptor table's length and address are.
 const TABLE: usize = 0x20;
 /// Waits of the protocol, and for a CPU to come.
 const AFTER_INIT_NS: u64 = 10_000_000;
 const AFTER_STARTUP_NS: u64 = 200_000;
 const PATIENCE_NS: u64 = 200_000_000;
+
+/// The page tables of CPU 0, which lie below 4 GiB, for all.
+static TABLES: AtomicU32 = AtomicU32::new(0);
 
 // As `pvh_entry` does it; the CPU's number is its APIC's.
 global_asm!(
@@ -25,7 +32,7 @@ global_asm!(
     "    mov ds, eax",
     "    mov es, eax",
     "    mov ss, eax",
-    "    mov eax, offset page_tables",
+    "    mov eax, [{tables}]",
     "    mov cr3, eax",
     "    mov eax, 0x620",
     "    mov cr4, eax",
@@ -46,6 +53,7 @@ global_asm!(
     "    mov esi, ebx",
     "    xor edi, edi",
     "    jmp start",
+    tables = sym TABLES,
 );
 
 unsafe extern "C" {
@@ -62,7 +70,7 @@ pub fn start_others(cpus: usize) -> usize {
         apic::init(cpu);
         wait(AFTER_INIT_NS, || false);
         for _ in 0..2 {
-            apic::start_up(cpu, (PAGE >> 12) as u8);
+            apic::start_up(cpu, VECTOR);
             wait(AFTER_STARTUP_NS, || MACHINE.scheduler.is_online(cpu));
         }
         if !wait(PATIENCE_NS, || MACHINE.scheduler.is_online(cpu)) {
@@ -70,6 +78,32 @@ pub fn start_others(cpus: usize) -> usize {
         }
     }
     cpus.clamp(1, CPUS)
+}
+
+/// Stops a CPU that runs no thread, or what it does on its way back.
+pub fn stop(cpu: usize) {
+    apic::init(cpu);
+}
+
+/// Starts a CPU that was stopped; one that runs takes no notice.
+pub fn start(cpu: usize) {
+    apic::start_up(cpu, VECTOR);
+}
+
+/// Has a CPU that may be anywhere on its way run again, and take interrupts; whether it does.
+pub fn recover(cpu: usize) -> bool {
+    (0..5).any(|_| {
+        stop(cpu);
+        wait(AFTER_INIT_NS, || false);
+        start(cpu);
+        wait(AFTER_STARTUP_NS, || false);
+        start(cpu);
+        let before = cpu::taken(cpu);
+        wait(PATIENCE_NS, || {
+            apic::wake(cpu);
+            cpu::taken(cpu) != before
+        })
+    })
 }
 
 fn wait(ns: u64, done: impl Fn() -> bool) -> bool {
@@ -83,8 +117,20 @@ fn wait(ns: u64, done: impl Fn() -> bool) -> bool {
     true
 }
 
+/// Notes where the page tables of this CPU are: all CPUs have the same.
+fn note_tables() {
+    extern "C" fn read(_: usize) {
+        let tables: usize;
+        // SAFETY: reads a register, in ring 0.
+        unsafe { asm!("mov {}, cr3", out(reg) tables, options(nomem, nostack, preserves_flags)) };
+        TABLES.store(tables as u32, Ordering::SeqCst);
+    }
+    gate::in_ring0(read, 0);
+}
+
 /// Real mode: cli; DS = 0; the descriptor table; CR0.PE; jmp 0x18:second_cpu.
-fn place_trampoline() {
+pub fn place_trampoline() {
+    note_tables();
     let [low, high] = ((PAGE + TABLE) as u16).to_le_bytes();
     let [a, b, c, d] = ((&raw const second_cpu) as usize as u32).to_le_bytes();
     let code = [

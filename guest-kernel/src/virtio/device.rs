@@ -8,6 +8,11 @@ use super::{Refused, mmio, pci};
 /// Device types (§5).
 pub const NET: u16 = 1;
 pub const BLK: u16 = 2;
+const CONSOLE: u16 = 3;
+const RNG: u16 = 4;
+const VSOCK: u16 = 19;
+/// Those that a machine of ours may have.
+pub const TYPES: [u16; 5] = [NET, BLK, CONSOLE, RNG, VSOCK];
 
 /// Features of every type (§6).
 pub const INDIRECT: u64 = 1 << 28;
@@ -66,7 +71,7 @@ impl Doorbell {
 
 /// Resets every device: whoever has used them is no more.
 pub fn reset_all(io: &dyn Registers, buses: &Buses) {
-    for kind in [NET, BLK] {
+    for kind in TYPES {
         for place in (0..).map_while(|index| find(io, buses, kind, index).ok()) {
             // One that doesn't reset can't be helped.
             let _ = Device { place, features: 0 }.reset(io);

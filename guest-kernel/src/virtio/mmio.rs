@@ -75,7 +75,12 @@ impl Page {
 
     /// Routes the pin, edge-triggered, to an interrupt vector of `cpu` (82093AA §3.2.4).
     pub fn route(&self, io: &dyn Registers, cpu: usize, interrupt: u8) {
-        for (half, value) in [(1, (cpu as u32) << 24), (0, interrupt.into())] {
+        self.redirect(io, interrupt.into(), cpu as u8);
+    }
+
+    /// Sets the pin's redirection: vector, delivery and trigger; and whom it goes to.
+    pub fn redirect(&self, io: &dyn Registers, interrupt: u32, destination: u8) {
+        for (half, value) in [(1, u32::from(destination) << 24), (0, interrupt)] {
             io.store32(IOAPIC, 0x10 + 2 * self.pin + half);
             io.store32(IOAPIC_VALUE, value);
         }

@@ -38,14 +38,16 @@ const MESSAGE: u32 = 0xfee0_0000;
 /// A function with its parts found; all of them are addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Function {
-    pub(super) common: usize,
+    /// Its configuration space.
+    pub config: usize,
+    pub common: usize,
     pub(super) device: usize,
     pub(super) notify: usize,
     pub(super) notify_step: usize,
     /// The MSI-X table, its vectors, and its message control in configuration space.
-    pub(super) table: usize,
-    pub(super) vectors: u16,
-    pub(super) control: usize,
+    pub table: usize,
+    pub vectors: u16,
+    pub control: usize,
 }
 
 /// The function of bus 0 that is the `index`th of this virtio type, decoding on.
@@ -55,15 +57,13 @@ pub fn find(io: &dyn Registers, ecam: usize, kind: u16, index: usize) -> Result<
     let at = slots.filter(is_one).nth(index).ok_or(Refused("no-such-device"))?;
     let function = read(io, at)?;
     io.store16(at + COMMAND, io.load16(at + COMMAND) | COMMAND_ON);
-    if function.vectors > 0 {
-        io.store16(function.control, MSIX_ENABLE);
-    }
+    function.enable_msix(io);
     Ok(function)
 }
 
 /// Walks the capabilities of the function whose configuration space is at `at`.
 fn read(io: &dyn Registers, at: usize) -> Result<Function, Refused> {
-    let mut function = Function::default();
+    let mut function = Function { config: at, ..Function::default() };
     let mut next =
         if io.load16(at + STATUS) & HAS_CAPABILITIES == 0 { 0 } else { pointer(io, at + CAPABILITIES) };
     for _ in 0..MOST_CAPABILITIES {
@@ -132,6 +132,13 @@ impl Function {
     /// The doorbell of a queue with this `queue_notify_off` (§4.1.4.4).
     pub fn doorbell(&self, offset: u16) -> usize {
         self.notify + usize::from(offset) * self.notify_step
+    }
+
+    /// Turns MSI-X on, where it has that.
+    pub fn enable_msix(&self, io: &dyn Registers) {
+        if self.vectors > 0 {
+            io.store16(self.control, MSIX_ENABLE);
+        }
     }
 
     /// Routes an MSI-X vector to an interrupt vector of `cpu`, and unmasks it (§6.8.2.6).
