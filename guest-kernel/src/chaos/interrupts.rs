@@ -25,8 +25,7 @@ pub fn deed(storm: &mut Storm<'_>) {
         }
         5 => {
             let register = storm.random.of(&apic::LOCAL);
-            let interrupt =
-                storm.vector() | storm.random.of(&[0, 0, 1, 4]) << 8 | (storm.random.below(16) as u32) << 13;
+            let interrupt = storm.vector() | storm.delivery() << 8 | (storm.random.below(16) as u32) << 13;
             apic::disturb(register, interrupt, 0);
         }
         6 => {
@@ -44,7 +43,7 @@ pub fn deed(storm: &mut Storm<'_>) {
 }
 
 fn command(storm: &mut Storm<'_>) {
-    let delivery = storm.random.of(&[0, 0, 0, 1, 3, 4]) << 8;
+    let delivery = storm.delivery() << 8;
     let logical = if storm.random.once_in(4) { LOGICAL } else { 0 };
     let what = storm.vector() | delivery | logical | ASSERT | storm.random.of(&SHORTHANDS);
     apic::disturb(apic::COMMAND_LOW, what, storm.random.below(8) as u32);

@@ -1,5 +1,6 @@
 //! From a spec to its storm, and back to a machine in order.
 
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::record::{Outcome, Record};
@@ -20,6 +21,8 @@ use crate::platform::Kernel;
 pub const ARENA: usize = 1 << 20;
 /// Rings of one CPU.
 const RINGS: usize = 8;
+/// The delivery mode (SDM vol. 3 §11.6.1).
+const NMI: u32 = 4;
 const KINDS: usize = CHAOS.len();
 
 /// One deed of each kind, in the order of [`CHAOS`].
@@ -48,6 +51,10 @@ pub struct Storm<'t> {
 /// Storms as `spec` says.
 pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
     Kernel.prepare(spec)?;
+    // One that has not begun would take no interrupt well.
+    while (0..Kernel.cpus()).any(|cpu| !MACHINE.scheduler.is_online(cpu)) {
+        spin_loop();
+    }
     // Devices forget their rings, and all memory is free.
     kernel::start_over();
     let targets = Targets::find();
@@ -147,11 +154,20 @@ impl Storm<'_> {
         }
     }
 
+    /// A way to deliver an interrupt (SDM vol. 3 §11.6.1): fixed, lowest priority, NMI, or one that there is
+    /// not. Not an SMI or INIT, or what asks an 8259, nor an NMI to a CPU on its way through real mode: those
+    /// would end this kernel and not its machine.
+    pub fn delivery(&mut self) -> u32 {
+        match self.random.of(&[0, 0, 0, 1, 1, 3, 6, NMI]) {
+            NMI if self.victim.is_some() => 0,
+            delivery => delivery,
+        }
+    }
+
     /// An interrupt as a message or a redirection entry has it: vector, delivery, level, and bits that
-    /// mean nothing. Not an SMI or INIT, or what asks an 8259: those would end this kernel and not its
-    /// machine.
+    /// mean nothing.
     pub fn interrupt(&mut self) -> u32 {
-        let delivery = self.random.of(&[0, 0, 0, 1, 1, 3, 4, 6]);
+        let delivery = self.delivery();
         let vector = self.vector();
         vector | delivery << 8 | (self.random.below(4) as u32) << 14 | (self.random.value() as u32) << 17
     }
