@@ -21,4 +21,7 @@ pub fn deed(storm: &mut Storm<'_>) {
         Place::Pci(_) => Io.store8(target.status(), status),
         Place::Mmio(_) => Io.store32(target.status(), status.into()),
     }
+    if status == 0 {
+        storm.forget(index);
+    }
 }

@@ -11,7 +11,7 @@ use crate::virtio::queue::{Layout, Options};
 use crate::virtio::registers::Shared;
 
 /// Bytes of the arena for one ring, which is more than 256 entries take.
-const ROOM: usize = 16 << 10;
+pub const ROOM: usize = 16 << 10;
 const DESCRIPTOR: usize = 16;
 /// Descriptor flags (virtio 1.2 §2.7.5).
 const NEXT: u64 = 1;
@@ -39,15 +39,16 @@ impl Ring {
 
 /// A device brought up, a request, or a word where it hurts.
 pub fn deed(storm: &mut Storm<'_>) {
-    let slot = storm.random.below(storm.rings.len());
-    let Some(ring) = storm.rings[slot] else { return begin(storm) };
+    let up = storm.rings.iter().flatten().count();
+    let nth = storm.random.below(up);
+    let ring = storm.rings.iter().enumerate().filter_map(|(slot, ring)| Some((slot, (*ring)?))).nth(nth);
+    let (Some((slot, ring)), false) = (ring, storm.random.once_in(16)) else { return begin(storm) };
     match storm.random.below(16) {
-        0 => begin(storm),
-        1..8 => storm.rings[slot] = Some(request(storm, ring)),
-        8..10 => descriptor(storm, &ring),
-        10..12 => index(storm, &ring),
-        12 => ring.kick(),
-        _ => scribble(storm),
+        0 => descriptor(storm, &ring),
+        1 => index(storm, &ring),
+        2 => ring.kick(),
+        3 => scribble(storm),
+        _ => storm.rings[slot] = Some(request(storm, ring)),
     }
 }
 
@@ -55,12 +56,11 @@ pub fn deed(storm: &mut Storm<'_>) {
 fn begin(storm: &mut Storm<'_>) {
     let index = storm.random.below(storm.targets.len());
     let Some(target) = storm.targets.get(index) else { return };
-    if storm.random.once_in(2) {
+    // Where its registers are not, a driver waits long for its reset.
+    if !storm.random.once_in(64) {
         target.restore();
     }
-    for ring in &mut storm.rings {
-        *ring = ring.filter(|ring| ring.target != index);
-    }
+    storm.forget(index);
     // A device that refuses, or whose registers others have moved, is left as it is.
     let _ = bring_up(storm, target, index);
 }
@@ -108,7 +108,7 @@ fn request(storm: &mut Storm<'_>, mut ring: Ring) -> Ring {
     let readable = storm.random.below(many + 1);
     for part in 0..many {
         let at = (first + part) % ring.size;
-        let address = storm.place();
+        let address = if storm.random.once_in(8) { storm.place() } else { storm.buffer() };
         if part == 0 {
             header(storm, ring.kind, address);
         }

@@ -16,13 +16,15 @@ use crate::arch::cpu;
 use crate::arch::device::Window;
 use crate::kernel::{self, MACHINE};
 use crate::platform::Kernel;
+use crate::virtio::registers::Shared;
 
 /// Memory of one CPU's rings and buffers. Devices may write behind it, too: nothing is there.
 pub const ARENA: usize = 1 << 20;
 /// Rings of one CPU.
 const RINGS: usize = 8;
-/// The delivery mode (SDM vol. 3 §11.6.1).
+/// Delivery modes (SDM vol. 3 §11.6.1).
 const NMI: u32 = 4;
+const START_UP: u32 = 6;
 const KINDS: usize = CHAOS.len();
 
 /// One deed of each kind, in the order of [`CHAOS`].
@@ -127,9 +129,21 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
 }
 
 impl Storm<'_> {
+    /// Its rings are no more.
+    pub fn forget(&mut self, target: usize) {
+        for ring in &mut self.rings {
+            *ring = ring.filter(|ring| ring.target != target);
+        }
+    }
+
+    /// An address in the arena that is nobody's ring.
+    pub fn buffer(&mut self) -> u64 {
+        let rings = RINGS * rings::ROOM;
+        (self.arena.address() + (rings + self.random.below(ARENA - rings)) as u64) & !0xf
+    }
+
     /// An address for a device to read from or write to: mostly in the arena, else where it must not go.
     pub fn place(&mut self) -> u64 {
-        use crate::virtio::registers::Shared;
         let arena = self.arena.address();
         let somewhere = arena + self.random.below(ARENA) as u64;
         match self.random.below(16) {
@@ -154,12 +168,12 @@ impl Storm<'_> {
         }
     }
 
-    /// A way to deliver an interrupt (SDM vol. 3 §11.6.1): fixed, lowest priority, NMI, or one that there is
-    /// not. Not an SMI or INIT, or what asks an 8259, nor an NMI to a CPU on its way through real mode: those
-    /// would end this kernel and not its machine.
+    /// A way to deliver an interrupt: fixed, lowest priority, NMI, start-up, or one that there is not. Not an
+    /// SMI or INIT, or what asks an 8259, nor what would lead a CPU astray that is on its way through real
+    /// mode: those would end this kernel and not its machine.
     pub fn delivery(&mut self) -> u32 {
-        match self.random.of(&[0, 0, 0, 1, 1, 3, 6, NMI]) {
-            NMI if self.victim.is_some() => 0,
+        match self.random.of(&[0, 0, 0, 1, 1, 3, NMI, START_UP]) {
+            NMI | START_UP if self.victim.is_some() => 0,
             delivery => delivery,
         }
     }

@@ -42,7 +42,7 @@ const PROGRAM_LOAD: libc::c_long = 5;
 const PROGRAM_RUN: libc::c_long = 10;
 const OBJECT_INFO: libc::c_long = 15;
 /// `_IOW('$', 8, u32)` and `_IO('$', 0)` (linux/perf_event.h).
-const PERF_SET_BPF: libc::c_int = 0x4004_2408;
+const PERF_SET_BPF: libc::Ioctl = 0x4004_2408;
 const PERF_TRACEPOINT: u32 = 2;
 const PERF_FLAG_CLOEXEC: libc::c_ulong = 8;
 /// Bytes of the verifier's words that are kept, enough for its verdict.
@@ -267,7 +267,10 @@ impl Program {
         };
         let event = owned(checked(fd)?);
         // SAFETY: the request takes the number of a program; the result is checked.
-        checked(unsafe { libc::ioctl(event.as_raw_fd(), PERF_SET_BPF, self.0.as_raw_fd()) }.into())?;
+        checked(
+            unsafe { libc::ioctl(event.as_raw_fd(), PERF_SET_BPF, libc::c_long::from(self.0.as_raw_fd())) }
+                .into(),
+        )?;
         Ok(event)
     }
 

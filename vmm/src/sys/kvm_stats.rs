@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 /// `_IO(KVMIO, 0xce)`.
-const KVM_GET_STATS_FD: libc::c_int = 0xaece;
+const KVM_GET_STATS_FD: libc::Ioctl = 0xaece;
 
 /// The binary statistics of a VM or a vCPU, as a file of their own.
 pub fn statistics_file(of: &impl AsRawFd) -> io::Result<File> {
