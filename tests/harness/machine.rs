@@ -145,10 +145,16 @@ impl Running {
 
     /// Waits until the guest's console has shown `text`.
     pub fn until(&mut self, text: &str) {
-        while !self.stdout.text().contains(text) {
+        self.until_times(text, 1);
+    }
+
+    /// Waits until the guest's console has shown `text` so many times.
+    pub fn until_times(&mut self, text: &str, times: usize) {
+        let shown = |stdout: &Gathered| stdout.text().matches(text).count() >= times;
+        while !shown(&self.stdout) {
             let over =
                 self.child.try_wait().expect("wait for vmm").is_some() || self.began.elapsed() > self.limit;
-            if over && !self.stdout.text().contains(text) {
+            if over && !shown(&self.stdout) {
                 let _ = self.child.kill();
                 panic!("no {text:?} on the console:\n{}\n{}", self.stdout.text(), self.stderr.text());
             }

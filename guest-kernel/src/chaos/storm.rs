@@ -1,5 +1,6 @@
 //! From a spec to its storm, and back to a machine in order.
 
+use core::fmt::Write;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,7 @@ use super::target::{self, Targets};
 use super::{cpus, interrupts, mmio, msix, msrs, pci, ports, resets, rings};
 use crate::arch::cpu;
 use crate::arch::device::Window;
+use crate::console::Console;
 use crate::kernel::{self, MACHINE};
 use crate::platform::Kernel;
 use crate::virtio::registers::Shared;
@@ -86,6 +88,8 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
         0 => cpu::tsc(),
         seed => seed,
     };
+    // Before the storm: it may be the machine's last.
+    let _ = writeln!(Console::new(), "guest kernel: a storm begins, seed={seed}");
     let start = Kernel.now();
     let deadline = match spec.number("seconds") {
         0 => u64::MAX,
@@ -125,6 +129,7 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
         record = record.with(CHAOS[*kind], count(*kind));
     }
     results(&record);
+    let _ = writeln!(Console::new(), "guest kernel: the storm is over");
     Ok(())
 }
 

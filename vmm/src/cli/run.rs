@@ -255,8 +255,10 @@ impl Args {
         let shared = devices.vhost_user();
         boot.check().map_err(|(flag, error)| Usage::flag(flag, None, error))?;
         let console = output.console.unwrap_or_default();
-        if console.is_virtio() && boot.kernel.is_none() {
-            let why = KeyError::Whole("the built-in kernel has no driver for it: needs --kernel");
+        if console.is_virtio() && boot.kernel.is_none() && !boot.storms() {
+            let why = KeyError::Whole(
+                "the built-in kernel has no driver for it: needs --kernel, or --workload chaos",
+            );
             return Err(Usage::flag("console", Some("virtio".into()), why));
         }
         Ok(Config {

@@ -55,6 +55,12 @@ pub enum BootError {
 }
 
 impl Boot {
+    /// Whether the guest storms against all devices that there are, those without a driver included.
+    pub fn storms(&self) -> bool {
+        let specs = self.workloads.iter().filter_map(|text| Spec::parse(text).ok());
+        self.kernel.is_none() && specs.into_iter().any(|spec| spec.workload.name == "chaos")
+    }
+
     /// Refuses what would be ignored; names the flag.
     pub fn check(&self) -> Result<(), (&'static str, BootError)> {
         let (builtin, own_init) = (self.kernel.is_none(), self.initrd.is_some());
