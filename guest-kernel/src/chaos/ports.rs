@@ -54,7 +54,10 @@ pub fn deed(storm: &mut Storm<'_>) {
 pub fn calm() {
     const LINE_CONTROL: u16 = port::COM1 + 3;
     const INTERRUPT_ENABLE: u16 = port::COM1 + 1;
+    // Its loop, where what is sent comes back.
+    const MODEM_CONTROL: u16 = port::COM1 + 4;
     io::write(LINE_CONTROL, &[3]);
     io::write(INTERRUPT_ENABLE, &[0]);
+    io::write(MODEM_CONTROL, &[0]);
     io::write(port::RECORD, b"\n");
 }
