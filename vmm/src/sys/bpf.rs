@@ -266,11 +266,9 @@ impl Program {
             )
         };
         let event = owned(checked(fd)?);
+        let program = libc::c_long::from(self.0.as_raw_fd());
         // SAFETY: the request takes the number of a program; the result is checked.
-        checked(
-            unsafe { libc::ioctl(event.as_raw_fd(), PERF_SET_BPF, libc::c_long::from(self.0.as_raw_fd())) }
-                .into(),
-        )?;
+        checked(unsafe { libc::ioctl(event.as_raw_fd(), PERF_SET_BPF, program) }.into())?;
         Ok(event)
     }
 
