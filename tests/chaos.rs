@@ -2,7 +2,7 @@
 //! was. No crash, no hang; memory, threads and descriptors of the monitor as before; the report adds up; the
 //! devices serve who keeps to their rules; and the machine ends on command.
 //!
-//! `resources/asan` runs these against a monitor under AddressSanitizer, with overflow checks.
+//! With VMM a monitor under AddressSanitizer and ASAN_OPTIONS set, they run against that.
 
 mod harness;
 
