@@ -163,13 +163,29 @@ fn page_size_moves_page_faults_and_every_point_is_kept() {
     let joined = ended(&compare(["--from", &path, &path]), 0).0;
     assert!(joined.contains("thp=off · 6 runs"), "{joined}");
 
-    // Another class of hosts: a table of its own, and no ratio across.
+    // Another class of hosts, a thousand times slower: a table of its own, and no ratio across.
     let mut other = bundle.clone();
     other["hosts"][0]["cpu"] = "another processor".into();
-    let elsewhere = File::new("elsewhere.json");
+    for run in other["runs"].as_array_mut().expect("a list") {
+        for time in run["metrics"].as_object_mut().expect("an object").values_mut() {
+            *time = (time.as_f64().expect("a number") * 1000.0).into();
+        }
+    }
+    let (elsewhere, joint) = (File::new("elsewhere.json"), File::new("joint.json"));
     fs::write(&elsewhere.0, other.to_string()).expect("write a file");
-    let both = ended(&compare(["--from", &path, &elsewhere.0.display().to_string()]), 0).0;
+    let args = ["--from", &path, &elsewhere.0.display().to_string(), &joint.out("json"), &html.out("html")];
+    let both = ended(&compare(args), 0).0;
     assert!(both.contains("Times are not compared between classes of hosts"), "{both}");
+    let page = fs::read_to_string(&html.0).expect("written");
+    assert!(page.contains("Times are not compared between classes of hosts"));
+    let results = joint.json()["results"].as_array().expect("a list").clone();
+    assert_eq!(results.len(), 2);
+    for class in &results {
+        let (found, alone) = (&class["settings"], &bundle["results"][0]["settings"]);
+        assert!(found[0]["metrics"][0]["ratio"].is_null(), "{class:#}");
+        let ratio = |of: &Value| of[1]["metrics"][0]["ratio"].as_f64().expect("a ratio");
+        assert!((ratio(found) / ratio(alone) - 1.0).abs() < 1e-6, "{class:#}");
+    }
     assert_eq!(both.matches("thp=off · 3 runs").count(), 2, "{both}");
 }
 
@@ -242,20 +258,30 @@ fn interrupted_it_keeps_what_it_has() {
 }
 
 #[test]
-fn a_long_one_says_how_long_after_its_first_run() {
+fn a_long_one_says_how_long_before_or_after_its_first_run() {
     let Some(_) = any_guest() else { return };
-    let args = [
-        "--workload=null,gate=call,seconds=1,calls=100000000000",
-        "--vary=vcpus=1,2",
-        "--repeat=5000",
-        "--warm-up=0",
-    ];
-    let (stdout, stderr) = ended(&compare(args), 64);
-    assert!(stdout.is_empty() && !stderr.contains("run 2 of"), "{stdout}{stderr}");
-    assert!(
-        stderr.contains("2 settings make 10000 runs, about ") && stderr.contains("--yes makes them"),
-        "{stderr}"
-    );
+    for (workload, words, runs) in [
+        ("--workload=null,gate=call,seconds=1,calls=100000000000", "about 2 h 46 min by their workloads", 0),
+        ("--workload=jitter,period=1000000,items=1", "about 2 h 46 min by their workloads", 0),
+        // Nothing says how much of its time limit it takes: the first shows it.
+        ("--workload=null,gate=call,calls=100000000000", " by the first: --yes makes them", 1),
+    ] {
+        let args = [workload, "--timeout=2", "--vary=vcpus=1,2", "--repeat=5000", "--warm-up=0"];
+        let (stdout, stderr) = ended(&compare(args), 64);
+        assert!(stdout.is_empty(), "{stdout}");
+        assert!(
+            stderr.contains("--vary: 2 settings make 10000 runs, ") && stderr.contains(words),
+            "{stderr}"
+        );
+        assert_eq!(stderr.matches(" left · vcpus=").count(), runs, "{stderr}");
+    }
+    // What is short says so, and runs.
+    let known = ["--workload=jitter,period=1000,items=10", "--vary=vcpus=1,2", "--repeat=1", "--warm-up=0"];
+    let stderr = ended(&compare(known), 0).1;
+    assert!(stderr.contains("2 settings make 2 runs: about 0 s by their workloads"), "{stderr}");
+    let limited = ["--workload=ready", "--timeout=60", "--vary=vcpus=1,2", "--repeat=1", "--warm-up=0"];
+    let stderr = ended(&compare(limited), 0).1;
+    assert!(stderr.contains("2 settings make 2 runs: at most 2 min 0 s by --timeout"), "{stderr}");
 }
 
 #[test]

@@ -69,7 +69,8 @@ struct How {
     /// classes of hosts are not compared
     #[arg(long, value_name = "BUNDLE", num_args = 1..)]
     from: Vec<PathBuf>,
-    /// However long it takes; otherwise more than an hour is refused after the first run
+    /// However long it takes; otherwise more than an hour is refused, before the first run where the
+    /// workloads say it (seconds=), or after it
     #[arg(long)]
     yes: bool,
 }

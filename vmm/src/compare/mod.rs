@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]        which settings, in which order
 //! - [`session`]     every run in its turn; [`run`]: one of them, a process of its own
+//! - [`length`]      how long it will take
 //! - [`metric`], [`ledger`]  what a run has measured, and the mechanisms that it has counted
 //! - [`bundle`]      all of it as data: `vmm.compare/1`
 //! - [`statistics`]  medians, and how sure a ratio is
@@ -12,6 +13,7 @@ pub mod analysis;
 pub mod bundle;
 mod csv;
 pub mod ledger;
+mod length;
 mod limiter;
 pub mod metric;
 pub mod picture;

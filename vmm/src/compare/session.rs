@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use super::bundle::{Bundle, HostKind, Run, Setting, Skipped};
+use super::bundle::{Bundle, HostKind, Setting, Skipped};
+use super::length::{self, Length, time};
 use super::metric::Pattern;
 use super::plan::{self, Turn};
 use super::run::{self, Done};
@@ -30,9 +31,9 @@ pub struct Plan {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    #[error("--vary: {settings} settings make {runs} runs, about {} after a first one: --yes makes them; \
+    #[error("--vary: {settings} settings make {runs} runs, about {} by {by}: --yes makes them; \
              fewer are --one-at-a-time and --repeat 2", time(*.left))]
-    Long { settings: usize, runs: usize, left: Duration },
+    Long { settings: usize, runs: usize, left: Duration, by: &'static str },
     #[error("start a run: {0}")]
     Start(io::Error),
     #[error("take signals: {0}")]
@@ -57,16 +58,23 @@ pub fn run(plan: &Plan) -> Result<(Bundle, Option<u8>), Failure> {
         say(format_args!("{name}: skipped: {why}"));
     }
     let turns: Vec<Turn> = plan::order(plan.settings.len(), plan.warm_ups, plan.rounds).collect();
+    let (settings, runs) = (plan.settings.len(), turns.len());
+    let known = Length::of(&plan.settings, &turns);
     let mut progress = Progress::new(io::stderr().is_terminal());
     for (at, turn) in turns.iter().enumerate() {
         let setting = &plan.settings[turn.setting];
-        let left = time_left(&bundle.runs, &turns[at..]);
-        if let Some(left) = left.filter(|left| *left > LONG && at == 1 && !plan.yes) {
+        let (left, by) = match at {
+            0 => (known.about(), "their workloads"),
+            _ => (length::left(&bundle.runs, &turns[at..]), "the first"),
+        };
+        if let Some(left) = left.filter(|left| *left > LONG && at < 2 && !plan.yes) {
             progress.end();
-            let (settings, runs) = (plan.settings.len(), turns.len());
-            return Err(SessionError::Long { settings, runs, left }.into());
+            return Err(SessionError::Long { settings, runs, left, by }.into());
         }
-        progress.show(at, turns.len(), setting, left);
+        if at == 0 {
+            say(format_args!("{settings} settings make {runs} runs: {known}"));
+        }
+        progress.show(at, runs, setting, left);
         match run::run(setting, *turn, &plan.patterns, &signals).map_err(SessionError::Start)? {
             Done::Run { run, metrics } => {
                 for metric in metrics {
@@ -82,7 +90,7 @@ pub fn run(plan: &Plan) -> Result<(Bundle, Option<u8>), Failure> {
             }
             Done::Interrupted(number) => {
                 progress.end();
-                say(format_args!("ended by signal {number} after {at} of {} runs", turns.len()));
+                say(format_args!("ended by signal {number} after {at} of {runs} runs"));
                 bundle.interrupted = true;
                 return Ok((bundle, Some(number)));
             }
@@ -90,28 +98,6 @@ pub fn run(plan: &Plan) -> Result<(Bundle, Option<u8>), Failure> {
     }
     progress.end();
     Ok((bundle, None))
-}
-
-/// What the runs to come will take, by those that were: each setting's own mean, or that of all.
-fn time_left(runs: &[Run], turns: &[Turn]) -> Option<Duration> {
-    let mean = |of: Option<usize>| {
-        let of = runs.iter().filter(|run| of.is_none_or(|setting| run.setting == setting));
-        let (count, sum) = of.fold((0, 0), |(count, sum), run| (count + 1, sum + run.wall_us));
-        (count > 0).then(|| sum / count)
-    };
-    let all = mean(None)?;
-    let us = turns.iter().map(|turn| mean(Some(turn.setting)).unwrap_or(all));
-    Some(Duration::from_micros(us.sum()))
-}
-
-/// `3 h 20 min`, `4 min 10 s`, `12 s`.
-fn time(span: Duration) -> String {
-    match span.as_secs() {
-        seconds @ 86_400.. => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
-        seconds @ 3600.. => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        seconds @ 60.. => format!("{} min {} s", seconds / 60, seconds % 60),
-        seconds => format!("{seconds} s"),
-    }
 }
 
 /// One line on stderr; on a terminal, always the same one.
@@ -141,32 +127,6 @@ impl Progress {
         if self.shown {
             let _ = write!(io::stderr(), "\r\x1b[K");
             self.shown = false;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::bundle::tests::sample;
-    use super::*;
-
-    #[test]
-    fn time_left_is_by_what_each_setting_took() {
-        let mut runs = sample().runs;
-        for run in &mut runs {
-            run.wall_us = if run.setting == 0 { 1_000_000 } else { 3_000_000 };
-        }
-        let turn = |setting| Turn { setting, round: 9, warm_up: false };
-        assert_eq!(time_left(&runs, &[turn(0), turn(1), turn(0)]), Some(Duration::from_secs(5)));
-        assert_eq!(time_left(&runs, &[turn(7)]), Some(Duration::from_secs(2)));
-        assert_eq!(time_left(&[], &[turn(0)]), None);
-    }
-
-    #[test]
-    fn times_for_people() {
-        let times = [(12, "12 s"), (70, "1 min 10 s"), (3661, "1 h 1 min"), (90_000, "1 d 1 h")];
-        for (seconds, text) in times {
-            assert_eq!(time(Duration::from_secs(seconds)), text);
         }
     }
 }
