@@ -9,12 +9,12 @@
 //!
 //! Programs in the kernel add up there; nothing is copied out while the machine runs. The other way is
 //! a ring buffer for each thread (perf_event_open(2)), which a thread of ours would empty. Measured on a
-//! Linux 6.18 host (AMD EPYC 9B14) on a tracepoint that fired 2,800,000 times in 2.5 s, CPU time of the
-//! vCPU thread for each event, median of two runs: ring buffer with a reader 500 ns, `perf record` (a
-//! ring buffer, too) 540 ns, a program that keeps count, sum, maximum and histogram 130 ns. Rings of
-//! 2 MiB lost no event, but the reader takes another 9 ns of another CPU. What programs cost instead:
-//! threads of other machines on this host run the first six instructions of ours, too, and CAP_BPF is
-//! needed beside CAP_PERFMON.
+//! Linux 6.18 host (AMD EPYC 9B14) that had other work, too, on a tracepoint that fired 2,800,000 times in
+//! 2.5 s, CPU time of the vCPU thread for each event, median of two runs: ring buffer with a reader 500 ns,
+//! `perf record` (a ring buffer, too) 540 ns, a program that keeps count, sum, maximum and histogram
+//! 130 ns. Rings of 2 MiB lost no event, but the reader takes another 9 ns of another CPU. What programs
+//! cost instead: threads of other machines on this host run the first six instructions of ours, too, and
+//! CAP_BPF is needed beside CAP_PERFMON.
 
 pub mod assemble;
 pub mod decode;
