@@ -131,7 +131,7 @@ mod tests {
             Length::of(settings, &turns).to_string()
         };
         let seconds = setting(&["--workload=ipc,seconds=30", "--workload=jitter,period=1000,items=1000"]);
-        assert_eq!(said(&[seconds.clone()]), "about 5 min 10 s by their workloads");
+        assert_eq!(said(std::slice::from_ref(&seconds)), "about 5 min 10 s by their workloads");
         let native = setting(&["workload", "null,seconds=29"]);
         assert_eq!(said(&[seconds.clone(), native]), "about 10 min 0 s by their workloads");
         let limited = setting(&["--timeout=10", "--workload=ipc,seconds=3600"]);
