@@ -27,6 +27,8 @@ pub mod segments;
 pub mod sigbus;
 pub mod socket;
 pub mod tap;
+#[cfg(test)]
+mod translation;
 pub mod uring;
 pub mod vhost;
 pub mod window;
