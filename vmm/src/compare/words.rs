@@ -115,6 +115,9 @@ fn mechanism(changed: &[Change]) -> Vec<&Change> {
     chosen.extend(of(&[Kind::Pages]));
     chosen.extend(of(&[Kind::Halt]));
     chosen.extend(changed.iter().filter(|change| unexplained(&change.name)));
+    if chosen.is_empty() {
+        chosen = of(&[Kind::Beside]);
+    }
     let least = chosen.first().map_or(0.0, |first| moved(first) * SECOND);
     chosen.retain(|change| moved(change) >= least);
     chosen.truncate(2);
