@@ -379,7 +379,8 @@ fn unknown_words_are_refused_before_there_is_a_machine() {
     run(1, &["null,gate=door"]).expect_refusal(64, "one of call, table, syscall");
     run(1, &["shell"]).expect_refusal(64, "shell");
     // What the workload would ignore, with the keys that it has.
-    run(1, &["blk,threads=2"]).expect_refusal(64, "Known: rw size depth disk file items blk seconds ring idle");
+    run(1, &["blk,threads=2"])
+        .expect_refusal(64, "Known: rw size depth disk file items blk seconds ring idle");
     run(1, &["null,pages=4k"]).expect_refusal(64, "Known: calls gate seconds ring idle");
     run(1, &["ready,idle=poll"]).expect_refusal(64, "it has none");
 }

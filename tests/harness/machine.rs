@@ -150,16 +150,24 @@ impl Running {
 
     /// Waits until the guest's console has shown `text` so many times.
     pub fn until_times(&mut self, text: &str, times: usize) {
+        if !self.shows(text, times) {
+            let _ = self.child.kill();
+            panic!("no {text:?} on the console:\n{}\n{}", self.stdout.text(), self.stderr.text());
+        }
+    }
+
+    /// The same; `false` where it ends, or its time does, before that.
+    pub fn shows(&mut self, text: &str, times: usize) -> bool {
         let shown = |stdout: &Gathered| stdout.text().matches(text).count() >= times;
         while !shown(&self.stdout) {
             let over =
                 self.child.try_wait().expect("wait for vmm").is_some() || self.began.elapsed() > self.limit;
-            if over && !shown(&self.stdout) {
-                let _ = self.child.kill();
-                panic!("no {text:?} on the console:\n{}\n{}", self.stdout.text(), self.stderr.text());
+            if over {
+                return shown(&self.stdout);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        true
     }
 
     /// Waits for the end of it.
