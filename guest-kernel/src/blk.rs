@@ -20,6 +20,9 @@ const SECTOR: usize = 512;
 const HEADER: usize = 16;
 const READ: u64 = 0;
 const WRITE: u64 = 1;
+const FLUSH: u64 = 4;
+/// The device has a cache that is flushed (§5.2.3).
+const CACHED: u64 = 1 << 9;
 /// Header, data, status.
 const PARTS: usize = 3;
 /// A status has a word to itself. What it says when all went well, and before the device has spoken.
@@ -51,12 +54,21 @@ pub struct Disk {
 impl Disk {
     /// Opens disk `index` for requests of `size` bytes, `depth` under way.
     pub fn open(index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
+        Disk::begin(index, size, depth, poll, 0)
+    }
+
+    /// The same, of a disk that can be flushed.
+    pub fn open_cached(index: usize, size: usize, depth: usize, poll: bool) -> Result<Disk, Unavailable> {
+        Disk::begin(index, size, depth, poll, CACHED)
+    }
+
+    fn begin(index: usize, size: usize, depth: usize, poll: bool, needed: u64) -> Result<Disk, Unavailable> {
         let io = &Io;
         if !size.is_multiple_of(SECTOR) {
             return Err(Unavailable("size-is-no-multiple-of-512"));
         }
         let place = device::find(io, &MACHINE.buses(), device::BLK, index)?;
-        let device = Device::begin(io, place, 0, device::INDIRECT | device::EVENT_IDX)?;
+        let device = Device::begin(io, place, needed, device::INDIRECT | device::EVENT_IDX)?;
         let layout = Layout::new(device.queue_size(io, 0), MOST, PARTS, device.rings())?;
         if layout.slots() < depth {
             return Err(Unavailable("queue-shorter-than-depth"));
@@ -96,6 +108,31 @@ impl Disk {
     /// Tells the device, of nothing new.
     pub fn nudge(&self) {
         self.bell.ring(&Io);
+    }
+
+    /// Starts a flush: what has ended before it is to outlive the device's host.
+    pub fn flush(&mut self, tag: u32) -> bool {
+        let slot = tag as usize;
+        self.head(slot, FLUSH, 0);
+        self.queue.describe_last(slot, 1, self.at(self.statuses + STATUS * slot), 1, true);
+        self.offer(slot)
+    }
+
+    fn head(&self, slot: usize, kind: u64, sector: u64) {
+        self.queue.memory.store64(self.headers + HEADER * slot, kind);
+        self.queue.memory.store64(self.headers + HEADER * slot + 8, sector);
+        self.queue.memory.store64(self.statuses + STATUS * slot, NOT_YET);
+    }
+
+    fn offer(&mut self, slot: usize) -> bool {
+        let offered = !self.broken && self.queue.offer(slot);
+        self.under_way += usize::from(offered);
+        offered
+    }
+
+    /// Copies to what a request is going to write.
+    pub fn put(&mut self, tag: u32, bytes: &[u8]) {
+        self.queue.memory.put(self.data + self.size * tag as usize, bytes);
     }
 
     /// Copies from what a request that has ended has read.
@@ -140,13 +177,9 @@ impl platform::Disk for Disk {
     fn submit(&mut self, tag: u32, offset: u64, write: bool) -> bool {
         let slot = tag as usize;
         let kind = if write { WRITE } else { READ };
-        self.queue.memory.store64(self.headers + HEADER * slot, kind);
-        self.queue.memory.store64(self.headers + HEADER * slot + 8, offset / SECTOR as u64);
-        self.queue.memory.store64(self.statuses + STATUS * slot, NOT_YET);
+        self.head(slot, kind, offset / SECTOR as u64);
         self.queue.describe(slot, 1, self.at(self.data + self.size * slot), self.size, !write);
-        let offered = !self.broken && self.queue.offer(slot);
-        self.under_way += usize::from(offered);
-        offered
+        self.offer(slot)
     }
 
     fn complete(&mut self) -> Option<(u32, bool)> {

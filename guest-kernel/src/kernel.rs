@@ -17,6 +17,7 @@ use crate::arch::memory::Late;
 use crate::arch::{apic, gate, interrupts, io, kvmclock, memory as physical, paging, startup, syscall};
 use crate::chaos;
 use crate::console::{self, Console};
+use crate::journal;
 use crate::memory::Memory;
 use crate::net::card::CARD;
 use crate::platform::Kernel;
@@ -210,6 +211,7 @@ fn run(spec: &Spec<'_>) {
         "probe" => unless_unavailable(spec, probe::run(spec, &mut record)),
         "chaos" => unless_unavailable(spec, chaos::run(spec, &mut record)),
         "root" => unless_unavailable(spec, root::run(spec, &mut record)),
+        "journal" => unless_unavailable(spec, journal::run(spec, &mut record)),
         _ => workloads::run(&Kernel, spec, &mut record),
     }
 }

@@ -12,7 +12,7 @@
 //! 4. [`kernel`]    one workload after the other
 //! 5. [`platform`]  what the workloads see of all this; [`file`], [`probe`]
 //! 6. [`virtio`]    devices, looked for when a workload wants one; [`blk`], [`net`], [`tar`]
-//! 7. [`chaos`]     storms against the machine
+//! 7. [`chaos`]     storms against the machine; [`journal`], what outlives a machine that is killed
 //! 8. [`console`]   text for people, records for the monitor
 //!
 //! Built for the host, the crate is the part without the CPU, with its tests.
@@ -31,6 +31,7 @@ pub mod clock;
 #[cfg(target_os = "none")]
 pub mod console;
 pub mod file;
+pub mod journal;
 #[cfg(target_os = "none")]
 pub mod kernel;
 pub mod memory;

@@ -128,10 +128,18 @@ impl<M: Shared> Queue<M> {
 
     /// Says what a part of a request is; it stays so until said otherwise.
     pub fn describe(&self, slot: usize, part: usize, address: u64, len: usize, device_writes: bool) {
+        self.write(slot, part, address, len, device_writes, part + 1 == self.layout.parts);
+    }
+
+    /// The same of the request's last part, before its time: what is described behind it is none of it.
+    pub fn describe_last(&self, slot: usize, part: usize, address: u64, len: usize, device_writes: bool) {
+        self.write(slot, part, address, len, device_writes, true);
+    }
+
+    fn write(&self, slot: usize, part: usize, address: u64, len: usize, device_writes: bool, last: bool) {
         if slot >= self.slots() || part >= self.layout.parts {
             return;
         }
-        let last = part + 1 == self.layout.parts;
         let first = if self.layout.options.indirect { 0 } else { self.layout.parts * slot };
         let next = if last { 0 } else { (first + part + 1) as u64 };
         let flags = if last { 0 } else { NEXT } | if device_writes { WRITE } else { 0 };
@@ -286,6 +294,17 @@ mod tests {
                 assert_eq!((ram.load64(16), ram.load64(24)), (ram.address() + at as u64, 32 | 4 << 32));
             }
         }
+    }
+
+    #[test]
+    fn a_request_may_end_before_its_time() {
+        let layout = Layout::new(8, 256, 3, BOTH[0]).unwrap();
+        let ram = Ram::new(layout.bytes);
+        let queue = Queue::new(ram.clone(), layout);
+        queue.describe_last(1, 1, 0xabc, 1, true);
+        assert_eq!((ram.load64(16 * 4), ram.load64(16 * 4 + 8)), (0xabc, 1 | 2 << 32));
+        queue.describe(1, 1, 0xabc, 1, true);
+        assert_eq!(ram.load64(16 * 4 + 8), 1 | 3 << 32 | 5 << 48);
     }
 
     #[test]

@@ -61,6 +61,7 @@ const MEASURED: &[&str] = &[
     "blk",
     "probe",
     "root",
+    "journal",
     "chaos",
 ];
 
@@ -89,6 +90,7 @@ pub const COMMON: &[Common] = &[
             "packets",
             "http",
             "blk",
+            "journal",
             "chaos",
             "idle",
         ],
@@ -117,6 +119,7 @@ pub const COMMON: &[Common] = &[
             "blk",
             "probe",
             "root",
+            "journal",
             "fault",
             "chaos",
         ],
@@ -378,6 +381,23 @@ pub const ALL: &[Workload] = &[
                 "least recently used, or what was read once first",
             ),
             key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk"),
+            key("blk", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next request, or polls"),
+        ],
+    },
+    Workload {
+        name: "journal",
+        about: "finds the last whole record on a disk, goes on writing from there, and says which ones are flushed",
+        places: KERNEL,
+        keys: &[
+            key("size", Kind::Size { min: 512, max: 1 << 20 }, "4k", "bytes of a record"),
+            key(
+                "depth",
+                Kind::Number { min: 1, max: 128 },
+                "8",
+                "records between two flushes, all under way",
+            ),
+            key("disk", Kind::Number { min: 0, max: 63 }, "0", "which disk; what it holds is overwritten"),
+            key("items", Kind::Number { min: 0, max: 1 << 40 }, "100000", "records to write; 0: only finds"),
             key("blk", Kind::Choice(&["irq", "poll"]), "irq", "sleeps for the next request, or polls"),
         ],
     },
