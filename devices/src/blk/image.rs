@@ -66,8 +66,8 @@ pub struct Image {
     serial: [u8; SERIAL],
 }
 
-/// How long a lock may outlive its process: the kernel closes what a killed one's io_uring had registered
-/// only some time after it.
+/// How long a lock may outlive a process that was killed: the kernel closes what its io_uring had registered
+/// only some time after it, and not before the last request has ended, which is well so.
 const LINGERS: Duration = Duration::from_secs(1);
 
 fn lock(file: &File, options: &Options) -> Result<(), ImageError> {
@@ -86,10 +86,8 @@ fn lock(file: &File, options: &Options) -> Result<(), ImageError> {
 }
 
 impl Drop for Image {
-    /// At once, and not when the last io_uring that knows the file is gone.
     fn drop(&mut self) {
-        // What was never locked needs no unlocking, and there is nobody to tell.
-        let _ = file::unlock(&self.file);
+        self.release();
     }
 }
 
@@ -161,6 +159,13 @@ impl Image {
     /// For [`super::request`].
     pub fn limits(&self) -> Limits {
         Limits { sectors: self.sectors, read_only: self.read_only }
+    }
+
+    /// Another may have it: at once, and not when the last io_uring that knows the file is gone. Nothing may be
+    /// under way.
+    pub fn release(&self) {
+        // What was never locked needs no unlocking, and there is nobody to tell.
+        let _ = file::unlock(&self.file);
     }
 
     pub fn file(&self) -> &File {

@@ -65,16 +65,16 @@ impl Blk {
     /// A disk over `image` with `queues` queues, each served by a thread of its own.
     pub fn new(
         name: &str,
-        image: Image,
+        image: impl Into<Arc<Image>>,
         engine: Engine,
         queues: u16,
         tuning: Tuning,
     ) -> Result<Blk, ImageError> {
+        let image = image.into();
         if engine == Engine::Uring {
             // A host that has none is known now, and not when the driver is ready.
             uring::check(&image)?;
         }
-        let image = Arc::new(image);
         let (features, config) = (features(&image, queues), config(&image, queues));
         let tally = Shared::new(&Op::NAMES);
         let limiter = Limiter::new(tuning.rate, Instant::now());

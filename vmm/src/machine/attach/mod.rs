@@ -98,6 +98,7 @@ pub struct Opened {
     tuning: Tuning,
     virtio: Virtio,
     workers: Workers,
+    images: Vec<Arc<Image>>,
 }
 
 /// Workers that have started: name, and the host CPUs that each may use.
@@ -107,6 +108,7 @@ impl Opened {
     /// Opens what `config` names.
     pub fn open(config: &Config, sandbox: &Sandbox) -> Result<Opened, Error> {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
+        let mut images = Vec::new();
         let workers = Workers::default();
         let tuning = tuning(config, workers.clone(), sandbox);
         for (index, Disk { medium, queues, rate }) in config.disks.iter().enumerate() {
@@ -118,7 +120,9 @@ impl Opened {
                         // Guest memory is registered with io_uring once there are no capabilities.
                         limits::allow_locked_memory();
                     }
-                    Box::new(Blk::new(&name, Image::open(image)?, *engine, *queues, tuning.clone())?)
+                    let image = Arc::new(Image::open(image)?);
+                    images.push(image.clone());
+                    Box::new(Blk::new(&name, image, *engine, *queues, tuning.clone())?)
                 }
                 Medium::VhostUser(socket) => {
                     Box::new(vhost_user::blk::Disk::open(&name, Address::new(socket), *queues, &tuning)?)
@@ -160,7 +164,7 @@ impl Opened {
         if let Some(vsock) = config.vsock {
             devices.push(Box::new(Vsock::open(vsock.cid, &tuning)?));
         }
-        Opened { devices, tuning, virtio: config.virtio, workers }.counted()
+        Opened { devices, tuning, virtio: config.virtio, workers, images }.counted()
     }
 
     /// Whether all find a place.
@@ -206,7 +210,7 @@ impl Opened {
         let doorbells = Arc::new(Doorbells { vm: vm.clone(), on: virtio.ioeventfd });
         let vectors = Vectors::new(vm.clone(), numbers.vector, virtio.irqfd);
         let memory = Arc::new(memory.clone());
-        let mut attached = Attached { pci, mmio: Vec::new(), workers: self.workers };
+        let mut attached = Attached { pci, mmio: Vec::new(), workers: self.workers, images: self.images };
         for (device, index) in self.devices.into_iter().zip(0..) {
             let name = device.name().to_string();
             let failed = |source| Error::Attach { name: name.clone(), source };
@@ -280,6 +284,7 @@ pub struct Attached {
     pci: Option<Arc<Mutex<PciBus>>>,
     mmio: Vec<Arc<Mutex<VirtioMmio>>>,
     workers: Workers,
+    images: Vec<Arc<Image>>,
 }
 
 impl Attached {
@@ -288,7 +293,7 @@ impl Attached {
         lock(&self.workers).clone()
     }
 
-    /// Stops every device, and says what each has done. No vCPU may run any more.
+    /// Stops every device, lets go of the images, and says what each device has done. No vCPU may run any more.
     pub fn finish(&self) -> Vec<DeviceCounts> {
         let mut counts = Vec::new();
         if let Some(pci) = &self.pci {
@@ -301,6 +306,8 @@ impl Attached {
             device.quiesce();
             counts.push(device.counts());
         }
+        // The next machine need not wait for this one's report.
+        self.images.iter().for_each(|image| image.release());
         counts
     }
 }
