@@ -3,9 +3,12 @@
 
 mod harness;
 
-use harness::host::{Host, any_guest};
+use std::fs;
+use std::path::PathBuf;
+
+use harness::host::{Host, any_guest, skip};
 use harness::machine::{Ended, vmm};
-use harness::tiny::{Tiny, exit, halt, touch};
+use harness::tiny::{Tiny, exit, halt, print, spin, touch};
 use serde_json::Value;
 
 /// The row of `flag`, after a run with `args` that ended well.
@@ -112,4 +115,52 @@ fn the_report_adds_up() {
     let phases = ended.report["phases"].as_array().expect("a list");
     let parts: u64 = phases.iter().filter_map(|phase| phase["exits"]["total"].as_u64()).sum();
     assert_eq!(parts, total, "phases are parts of the whole: {phases:#?}");
+}
+
+/// The control group that a machine has made.
+fn group(pid: u32) -> Option<PathBuf> {
+    let name = format!("vmm-{pid}");
+    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = folders.pop() {
+        if folder.ends_with(&name) {
+            return Some(folder);
+        }
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink()));
+    }
+    None
+}
+
+#[test]
+fn a_machine_has_as_much_of_a_cpu_as_it_may() {
+    let Some(_) = any_guest() else { return };
+    let guest = Tiny::new(&[print("here\n"), spin()].concat());
+    let machine = vmm(guest.args()).args(["--memory", "32M", "--cpu-limit", "20"]);
+    let running = machine.clone().args(["--timeout", "1"]).spawn();
+    let pid = running.pid();
+    let ended = running.end();
+    if ended.report.is_null() {
+        let told = ended.stderr.trim_end();
+        assert!([73, 77].contains(&ended.status) && told.starts_with("vmm: limit the CPU: "), "{told}");
+        return skip(told);
+    }
+    ended.expect("timeout", 83);
+    let time = &ended.report["time"];
+    let number = |name: &str| time[name].as_u64().unwrap_or_else(|| panic!("{time}"));
+    assert!(number("cpu_throttled") > 0 && number("cpu_throttled_us") > 0, "{time}");
+    assert!(number("cpu_periods") >= number("cpu_throttled"), "{time}");
+    let row = &ended.report["knobs"][1];
+    assert_eq!((&row["flag"], &row["asked"]), (&"cpu-limit".into(), &"20".into()), "{row}");
+    assert_eq!(row["evidence"]["time.cpu_throttled"], time["cpu_throttled"], "{row}");
+    assert!(ended.stderr.contains("at its limit in "), "{}", ended.stderr);
+    assert_eq!(group(pid), None, "it is gone with its machine");
+    // That of one that was killed is the next one's to remove.
+    let mut killed = machine.spawn();
+    killed.until("here");
+    let pid = killed.pid();
+    assert!(group(pid).is_some());
+    killed.signal("KILL");
+    killed.end();
+    machine.args(["--timeout", "0.2"]).run().expect("timeout", 83);
+    assert_eq!(group(pid), None);
 }

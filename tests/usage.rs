@@ -109,6 +109,8 @@ fn a_value_that_cannot_be_says_why() {
         ("--vcpus 1 --pin 1@0", "--pin: there is no vCPU 1: this machine has 1"),
         ("--pin net0@0", "--pin: net0 names no worker thread"),
         ("--pin 0@-1", "is not of the form"),
+        ("--cpu-limit 0", "--cpu-limit 0: at least 1 percent; leave it out to have no limit"),
+        ("--cpu-limit half", "--cpu-limit half: not a whole number of percent of one CPU, as in 50 or 150"),
         ("--halt-poll 1us", "--halt-poll 1us: not a whole number of nanoseconds"),
         ("--halt-poll 4294967296", "more than 4294967295 ns"),
         ("--idle hlt", "--idle hlt: not one of halt, guest-poll, native; did you mean halt?"),

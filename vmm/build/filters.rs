@@ -37,7 +37,7 @@ const TALK: &str = "sendmsg recvmsg sendto recvfrom setsockopt getsockopt socket
 /// A vCPU of a machine with devices starts and stops their workers.
 const START: &str = "seccomp";
 /// The main thread: watches, then counts on a machine of its own, and writes the reports.
-const MAIN: &str = "open openat accept accept4 rename unlink uname capget capset timer_create timer_settime \
+const MAIN: &str = "open openat accept accept4 rename unlink rmdir uname capget capset timer_create timer_settime \
     timer_delete bpf sched_setaffinity";
 /// A switch: its ports come and go, and what it tells them must not make it wait (`devices/src/sys/bell.rs`).
 const SWITCH: &str = "fstatfs open openat accept accept4 rename unlink sched_setaffinity io_setup io_submit \

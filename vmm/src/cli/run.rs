@@ -18,7 +18,7 @@ use crate::config::pin::Pin;
 use crate::config::report::Request;
 use crate::config::{
     Asked, Backing, Boot, Config, Console, Disk, Idle, Knob, Memory, Net, Pinning, Protocol, Pv, Report,
-    Transport, Virtio, Vsock, boot, idle, timeout, vcpus, virtio, word,
+    Transport, Virtio, Vsock, boot, cpu_limit, idle, timeout, vcpus, virtio, word,
 };
 
 /// The flag whose file holds other flags.
@@ -78,6 +78,10 @@ struct Cpus {
     /// THREAD@CPU: keep a vCPU's thread, or a device's workers, on this host CPU, as in 0@2,1@3,blk0@1
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pin: Vec<Pin>,
+    /// Percent of one CPU for the whole machine, as in 50 or 150, by a control group of its own (cgroup v2)
+    /// [default: no limit]
+    #[arg(long, value_name = "PERCENT", value_parser = cpu_limit::parse)]
+    cpu_limit: Option<u32>,
     /// Nanoseconds that KVM polls before it puts a halted vCPU to sleep; 0: never [default: the host's]
     #[arg(long, value_name = "NS", value_parser = idle::halt_poll)]
     halt_poll: Option<u32>,
@@ -269,6 +273,7 @@ impl Args {
                 .map_err(|error| Usage::flag("memory", Some(size.to_string()), error))?,
             pin: Pinning::new(cpus.pin, vcpus, &devices.workers())
                 .map_err(|error| Usage::flag("pin", None, error))?,
+            cpu_limit: cpus.cpu_limit,
             halt_poll_ns: cpus.halt_poll,
             idle: cpus.idle.unwrap_or_default(),
             pv: cpus.pv.unwrap_or_default(),

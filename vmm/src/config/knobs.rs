@@ -5,6 +5,7 @@
 pub enum Knob {
     Vcpus,
     Pin,
+    CpuLimit,
     HaltPoll,
     Idle,
     Pv,
@@ -35,9 +36,10 @@ pub struct Asked {
 
 impl Knob {
     /// In the order of the help.
-    pub const ALL: [Knob; 20] = [
+    pub const ALL: [Knob; 21] = [
         Knob::Vcpus,
         Knob::Pin,
+        Knob::CpuLimit,
         Knob::HaltPoll,
         Knob::Idle,
         Knob::Pv,
@@ -63,6 +65,7 @@ impl Knob {
         match self {
             Knob::Vcpus => "vcpus",
             Knob::Pin => "pin",
+            Knob::CpuLimit => "cpu-limit",
             Knob::HaltPoll => "halt-poll",
             Knob::Idle => "idle",
             Knob::Pv => "pv",
@@ -89,6 +92,7 @@ impl Knob {
         match self {
             Knob::Vcpus => &["time.vcpu_cpu_us"],
             Knob::Pin => &["vcpus.cpus", "vcpus.migrations"],
+            Knob::CpuLimit => &["time.cpu_throttled", "time.cpu_throttled_us"],
             Knob::HaltPoll => &["halts.poll_attempted", "halts.poll_successful"],
             Knob::Idle => &["halts.exits", "exits.kernel.halt"],
             Knob::Pv => &["exits.kernel.hypercall"],

@@ -1,6 +1,6 @@
 //! Flags as meant. What was typed lives in `cli`; a value of these types cannot be wrong any more.
 //!
-//! - [`boot`], [`vcpus`], [`memory`], [`pin`], [`idle`], [`pv`], [`console`], [`report`],
+//! - [`boot`], [`vcpus`], [`memory`], [`pin`], [`cpu_limit`], [`idle`], [`pv`], [`console`], [`report`],
 //!   [`timeout`]  one file per knob: how it is written, what is valid, what follows
 //! - [`disk`], [`net`], [`vsock`]  devices, each written as [`keys`]; [`rate`]: how much they may do;
 //!   [`virtio`]: how drivers reach them
@@ -10,6 +10,7 @@
 
 pub mod boot;
 pub mod console;
+pub mod cpu_limit;
 pub mod disk;
 pub mod idle;
 pub mod input;
@@ -50,6 +51,8 @@ pub struct Config {
     pub vcpus: u8,
     pub memory: Memory,
     pub pin: Pinning,
+    /// Percent of one CPU for all of its threads together; `None`: no limit.
+    pub cpu_limit: Option<u32>,
     /// `None`: the host's own.
     pub halt_poll_ns: Option<u32>,
     pub idle: Idle,

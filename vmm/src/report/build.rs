@@ -75,6 +75,9 @@ fn time(facts: &Facts) -> Time {
         wall_us: at(facts.ended),
         vcpu_cpu_us: facts.vcpus.iter().map(|vcpu| vcpu.usage.cpu_ns / 1000).collect(),
         vmm_cpu_us: facts.process_cpu_ns.saturating_sub(in_vcpus) / 1000,
+        cpu_periods: facts.throttled.map(|throttled| throttled.periods),
+        cpu_throttled: facts.throttled.map(|throttled| throttled.times),
+        cpu_throttled_us: facts.throttled.map(|throttled| throttled.us),
     }
 }
 

@@ -7,6 +7,7 @@ use devices::virtio::front::DeviceCounts;
 use crate::config::{Config, Knob};
 use crate::kvm::canary::Canary;
 use crate::kvm::stats::Counters;
+use crate::run::cpu_group::Throttled;
 use crate::run::end::End;
 use crate::run::ledger::Ledger;
 use crate::run::threads::Usage;
@@ -31,6 +32,8 @@ pub struct Facts<'a> {
     pub ended: u64,
     /// CPU time of the whole process, its vCPU threads included.
     pub process_cpu_ns: u64,
+    /// `None`: it has no limit.
+    pub throttled: Option<Throttled>,
     /// In order of their numbers.
     pub vcpus: Vec<VcpuFacts>,
     /// The marks that began phase 1, 2, …

@@ -22,6 +22,9 @@ pub fn words(
     match knob {
         Knob::Vcpus => format!("{} threads", usages.len()),
         Knob::Pin => pins(usages, workers, config),
+        Knob::CpuLimit => config.cpu_limit.map_or("no limit".into(), |percent| {
+            format!("a control group of its own, with {percent} % of a CPU")
+        }),
         Knob::HaltPoll => halt_poll(config.halt_poll_ns, &applied.halt_poll),
         Knob::Idle => idle(config.idle, applied.disabled_exits, applied.kvm_features).into(),
         Knob::Pv => format!("the guest sees {}", features(applied.kvm_features)),

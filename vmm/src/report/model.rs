@@ -63,6 +63,11 @@ pub struct Time {
     pub vcpu_cpu_us: Vec<u64>,
     /// CPU time of the rest of the process.
     pub vmm_cpu_us: u64,
+    /// Periods of 100 ms in which it wanted to run, those in which it had used up its `--cpu-limit`, and how long
+    /// its threads then waited, together; `null`: it has none.
+    pub cpu_periods: Option<u64>,
+    pub cpu_throttled: Option<u64>,
+    pub cpu_throttled_us: Option<u64>,
 }
 
 /// Exits of all vCPUs, in one interval.

@@ -36,6 +36,7 @@ pub fn config(config: &Config) -> Value {
         "prefault": config.memory.prefault,
         "shared_memory": config.memory.shared,
         "pin": pins.collect::<Vec<_>>(),
+        "cpu_limit_percent": config.cpu_limit,
         "halt_poll_ns": config.halt_poll_ns,
         "idle": match config.idle {
             Idle::Halt => "halt",

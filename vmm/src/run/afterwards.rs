@@ -6,6 +6,7 @@ use devices::exit_port::ExitPort;
 use devices::virtio::front::DeviceCounts;
 use kvm_ioctls::Kvm;
 
+use super::cpu_group::Throttled;
 use super::end::End;
 use super::machine::{Finished, Outcome};
 use super::phases::Boundary;
@@ -33,6 +34,7 @@ pub struct Scene<'a> {
     pub exit_port: &'a Mutex<ExitPort>,
     pub applied: &'a Applied,
     pub ram: &'a GuestRam,
+    pub throttled: Option<Throttled>,
     pub sandbox: sandbox::Made,
 }
 
@@ -79,6 +81,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
         started: outcome.span.0,
         ended: outcome.span.1,
         process_cpu_ns,
+        throttled: scene.throttled,
         knobs: knobs.collect(),
         devices: scene.devices,
         counters: outcome.stats.as_ref().and_then(named),

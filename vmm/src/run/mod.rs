@@ -5,6 +5,7 @@
 //! - [`vcpu`]       the vCPU loop: run, count, answer
 //! - [`phases`]     from one mark of the guest to the next
 //! - [`affinity`]   whether a thread may run where it is to be pinned
+//! - [`cpu_group`]  a control group of its own, which limits its CPU time
 //! - [`threads`]    where a thread ran, and how long
 //! - [`ledger`]     what each vCPU thread counts
 //! - [`console`]    the serial port on this process's stdin and stdout
@@ -17,6 +18,7 @@
 pub mod affinity;
 pub mod afterwards;
 pub mod console;
+pub mod cpu_group;
 pub mod end;
 pub mod last_words;
 pub mod ledger;

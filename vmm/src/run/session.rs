@@ -8,6 +8,7 @@ use devices::line::{Line, Port};
 use super::affinity;
 use super::afterwards::{self, Scene};
 use super::console::Wire;
+use super::cpu_group::CpuGroup;
 use super::end;
 use super::last_words::{LastWords, Listener};
 use super::machine::{self as running, Parts};
@@ -34,9 +35,11 @@ pub fn run(
     let payload = payload::open(config)?;
     affinity::check(&config.pin)?;
     report::write::check(&config.reports)?;
-    // Before there is any thread that stays.
+    // Before there is any thread that stays. Dropped last: what is in the group then is this process alone.
+    let group = config.cpu_limit.map(CpuGroup::enter).transpose()?;
     let taps = config.nets.iter().any(|net| !matches!(net.wire, net::Wire::VhostUser(_)));
-    let needed = Needed { reports: &config.reports, taps, ..Needed::default() };
+    let group_folder = group.as_ref().map(CpuGroup::folder);
+    let needed = Needed { reports: &config.reports, taps, group: group_folder, ..Needed::default() };
     let sandbox = if config.sandbox { Sandbox::new(needed)? } else { Sandbox::open() };
     let mut opened = Opened::open(config, &sandbox).map_err(machine::Error::Device)?;
     let signals = Signals::take().map_err(machine::Error::Signals)?;
@@ -103,6 +106,7 @@ pub fn run(
             exit_port: &exit_port,
             applied: &applied,
             ram: &ram,
+            throttled: group.as_ref().and_then(CpuGroup::throttled),
             sandbox: sandbox.made(),
         };
         let facts = afterwards::gather(scene, outcome);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Report;
 use crate::report::write;
-use crate::sys::landlock::{READ, REMOVE, REPLACE, Ruleset, WRITE};
+use crate::sys::landlock::{READ, REMOVE, REMOVE_FOLDER, REPLACE, Ruleset, WRITE};
 use crate::sys::privileges;
 
 /// All of them but /proc, where each thread reads about itself.
@@ -16,6 +16,8 @@ pub struct Needed<'a> {
     pub reports: &'a [Report],
     /// To remove in the end.
     pub removed: &'a [PathBuf],
+    /// A control group, which is a folder to remove in the end.
+    pub group: Option<&'a Path>,
     /// Whether there are taps, which are asked whether they are up.
     pub taps: bool,
 }
@@ -40,6 +42,9 @@ impl Needed<'_> {
         }
         for path in self.removed {
             rules.allow(folder(path), REMOVE)?;
+        }
+        if let Some(group) = self.group {
+            rules.allow(folder(group), REMOVE_FOLDER)?;
         }
         if self.taps {
             match rules.allow(Path::new(TAPS), READ) {

@@ -16,6 +16,7 @@ pub const READ: u64 = 1 << 2 | 1 << 3;
 /// To make a file, and to replace or remove it.
 pub const REPLACE: u64 = WRITE | 1 << 5 | 1 << 8;
 pub const REMOVE: u64 = 1 << 5;
+pub const REMOVE_FOLDER: u64 = 1 << 4;
 
 /// All rights to files that the versions 1 to 5 know.
 const FILES: [u64; 5] = [(1 << 13) - 1, (1 << 14) - 1, (1 << 15) - 1, (1 << 15) - 1, (1 << 16) - 1];

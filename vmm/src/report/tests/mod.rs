@@ -12,6 +12,7 @@ use crate::config::{Asked, Backing, Boot, Config, Console, Idle, Knob, Memory, P
 use crate::kvm::canary::Canary;
 use crate::kvm::exit::ExitKind;
 use crate::kvm::stats::Counters;
+use crate::run::cpu_group::Throttled;
 use crate::run::end::End;
 use crate::run::ledger::{Exit, Ledger};
 use crate::run::threads::Usage;
@@ -53,6 +54,7 @@ fn config() -> Config {
         vcpus: 2,
         memory: Memory { size: 256 << 20, backing: Backing::Thp, prefault: false, shared: false },
         pin: Pinning { vcpus: vec![(0, 1)], workers: vec![] },
+        cpu_limit: None,
         halt_poll_ns: Some(50_000),
         idle: Idle::Halt,
         pv: Pv { eoi: Some(false), ..Pv::default() },
@@ -159,6 +161,7 @@ fn report() -> Report {
         started: 3_500_000,
         ended: 1_003_500_000,
         process_cpu_ns: 420_000_000,
+        throttled: None,
         vcpus: vec![
             vcpu(busy(1000), 3_500_000, 400_000_000),
             vcpu(Ledger::new(Arc::default()), 3_600_000, 8_000_000),
@@ -239,6 +242,7 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
         started: 0,
         ended: 0,
         process_cpu_ns: 0,
+        throttled: Some(Throttled { periods: 20, times: 12, us: 345_000 }),
         vcpus: vec![],
         marks: vec![],
         buses: &buses,

@@ -63,12 +63,15 @@ fn summary(out: &mut String, report: &Report) {
     items.push(format!("end {} after exec", us(time.wall_us)));
     paragraph(out, "time", " · ", &items);
     let vcpus: Vec<String> = time.vcpu_cpu_us.iter().map(|cpu| us(*cpu)).collect();
-    paragraph(
-        out,
-        "cpu",
-        " · ",
-        &[format!("vCPUs {}", vcpus.join(" + ")), format!("rest of vmm {}", us(time.vmm_cpu_us))],
-    );
+    let mut items =
+        vec![format!("vCPUs {}", vcpus.join(" + ")), format!("rest of vmm {}", us(time.vmm_cpu_us))];
+    if let (Some(periods), Some(times), Some(waited)) =
+        (time.cpu_periods, time.cpu_throttled, time.cpu_throttled_us)
+    {
+        let (times, periods) = (count(times), count(periods));
+        items.push(format!("at its limit in {times} of {periods} periods, for {}", us(waited)));
+    }
+    paragraph(out, "cpu", " · ", &items);
     let mut items: Vec<String> =
         halts.wait_ns.map(|ns| format!("{} asleep", duration(ns))).into_iter().collect();
     items.push(format!("{} halts", maybe(halts.exits)));
