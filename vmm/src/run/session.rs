@@ -35,7 +35,7 @@ pub fn run(
     let payload = payload::open(config)?;
     affinity::check(&config.pin)?;
     report::write::check(&config.reports)?;
-    // Before there is any thread that stays. Dropped last: what is in the group then is this process alone.
+    // Before there is any thread that stays.
     let group = config.cpu_limit.map(CpuGroup::enter).transpose()?;
     let taps = config.nets.iter().any(|net| !matches!(net.wire, net::Wire::VhostUser(_)));
     let group_folder = group.as_ref().map(CpuGroup::folder);
@@ -113,5 +113,6 @@ pub fn run(
         let report = report::build(&facts);
         sandbox.writing(|| report::write::all(&report, &config.reports, config.verbose))?;
     }
+    sandbox.writing(|| drop(group));
     Ok(end.status)
 }

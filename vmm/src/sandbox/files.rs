@@ -59,11 +59,18 @@ impl Needed<'_> {
         self.reports.iter().filter_map(|report| report.file.as_deref())
     }
 
-    /// Whether one of them lies where another user than this rules.
+    /// Whether one of them lies where another user than this rules, or where nobody may write by its mode: so
+    /// the root of control groups is.
     pub fn are_of_others(&self) -> bool {
-        let others = |place: &Path| place.metadata().is_ok_and(|place| place.uid() != privileges::user());
+        let others = |place: &Path| {
+            place.metadata().is_ok_and(|place| place.uid() != privileges::user() || place.mode() & 0o200 == 0)
+        };
         let place = |path| if write::in_place(path) { path } else { folder(path) };
-        self.files().map(place).chain(self.removed.iter().map(|path| folder(path))).any(others)
+        self.files()
+            .map(place)
+            .chain(self.removed.iter().map(|path| folder(path)))
+            .chain(self.group.map(folder))
+            .any(others)
     }
 }
 
