@@ -149,7 +149,7 @@ fn a_machine_has_as_much_of_a_cpu_as_it_may() {
     let number = |name: &str| time[name].as_u64().unwrap_or_else(|| panic!("{time}"));
     assert!(number("cpu_throttled") > 0 && number("cpu_throttled_us") > 0, "{time}");
     assert!(number("cpu_periods") >= number("cpu_throttled"), "{time}");
-    let row = &ended.report["knobs"][1];
+    let row = &ended.report["knobs"][0];
     assert_eq!((&row["flag"], &row["asked"]), (&"cpu-limit".into(), &"20".into()), "{row}");
     assert_eq!(row["evidence"]["time.cpu_throttled"], time["cpu_throttled"], "{row}");
     assert!(ended.stderr.contains("at its limit in "), "{}", ended.stderr);
