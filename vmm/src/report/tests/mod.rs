@@ -260,6 +260,7 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
     assert_eq!((empty.exits.total, empty.exits.unexplained, empty.halts.wait_ns), (None, None, None));
     let text = text::render(&empty, false);
     assert!(text.contains("not explained               -"), "{text}");
+    assert!(text.contains("at its limit in 12 of 20 periods, for 345 ms"), "{text}");
     assert!(text.contains("result     7 bytes of results are lost"), "{text}");
     facts.vcpus.push(VcpuFacts { ledger: busy(1), first_entry: 0, usage: usage(5), counters: None });
     let busy = build(&facts);
