@@ -3,11 +3,11 @@
 //! one, and for the CPUID that it supports it asks the processor some eighty times, which traps where this
 //! host is a guest itself.
 //!
-//! The thread is over before anything of the guest runs.
+//! The thread then is the first vCPU's: to end it and to start another would be on the way, too.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
+use std::thread::{Builder, JoinHandle};
 
 use kvm_ioctls::Kvm;
 
@@ -33,6 +33,9 @@ pub struct Made {
     pub kvm_features: u32,
 }
 
+/// What the thread does once it has made them.
+pub type Job = Box<dyn FnOnce() + Send>;
+
 impl Early {
     /// Opens KVM, and has a thread do the rest.
     pub fn begin() -> Result<Early, Error> {
@@ -40,17 +43,28 @@ impl Early {
         let (send_vm, vm) = mpsc::channel();
         let (shape, wanted) = mpsc::channel();
         let (send, made) = mpsc::channel();
-        let body = move || _ = send.send(make(kvm, &send_vm, &wanted));
-        let thread = thread::Builder::new().name("early".into()).spawn(body).map_err(Error::Thread)?;
-        Ok(Early { abilities, vm, shape, vcpus: Vcpus { made, thread } })
+        let (jobs, given) = mpsc::channel::<Job>();
+        let body = move || {
+            // Nobody waits for a machine that is not built.
+            let _ = send.send(make(kvm, &send_vm, &wanted));
+            drop(send_vm);
+            given.into_iter().for_each(|job| job());
+        };
+        let thread = Builder::new().name("vcpu0".into()).spawn(body).map_err(Error::Thread)?;
+        Ok(Early { abilities, vm, shape, vcpus: Vcpus { made, thread: Thread { jobs, thread } } })
     }
 
     /// The VM, which `prepare` makes ready for its first vCPU; from then on its vCPUs are on their way, in the
-    /// shape that `prepare` answers.
-    pub fn vm(self, prepare: impl FnOnce(&Vm) -> Result<Shape, vm::Error>) -> Result<(Vm, Vcpus), Error> {
+    /// shape that `prepare` answers. Their thread does `job` next.
+    pub fn vm(
+        self,
+        job: Job,
+        prepare: impl FnOnce(&Vm) -> Result<Shape, vm::Error>,
+    ) -> Result<(Vm, Vcpus), Error> {
         let Ok(vm) = self.vm.recv() else {
             return Err(self.vcpus.finish().err().unwrap_or_else(gone));
         };
+        self.vcpus.thread.go_on(job);
         // Nobody listens if the thread has failed, which is told where its vCPUs are wanted.
         let _ = self.shape.send(prepare(&vm)?);
         Ok((vm, self.vcpus))
@@ -60,25 +74,33 @@ impl Early {
 /// vCPUs on their way.
 pub struct Vcpus {
     made: Receiver<Result<Made, vm::Error>>,
-    thread: JoinHandle<()>,
-}
-
-/// The thread, which has nothing more to do.
-pub struct Done(JoinHandle<()>);
-
-impl Done {
-    /// Waits until there is no such thread: before anything of the guest runs, for it is in no sandbox.
-    pub fn gone(self) {
-        // It has done what it was to do, so that nothing can be wrong with it.
-        let _ = self.0.join();
-    }
+    thread: Thread,
 }
 
 impl Vcpus {
-    /// Waits for them, but not for the end of the thread, which takes a while.
-    pub fn finish(self) -> Result<(Made, Done), Error> {
+    /// Waits for them.
+    pub fn finish(self) -> Result<(Made, Thread), Error> {
         let made = self.made.recv().map_err(|_| gone())??;
-        Ok((made, Done(self.thread)))
+        Ok((made, self.thread))
+    }
+}
+
+/// The thread, which ends where it is not told to go on.
+pub struct Thread {
+    jobs: Sender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl Thread {
+    fn go_on(&self, job: Job) {
+        // A thread that is gone is missed where its vCPUs are wanted, or what `job` was to send.
+        let _ = self.jobs.send(job);
+    }
+
+    /// It does `job`, and ends.
+    pub fn end_with(self, job: Job) -> JoinHandle<()> {
+        self.go_on(job);
+        self.thread
     }
 }
 
@@ -86,7 +108,7 @@ fn gone() -> Error {
     Error::Thread(io::Error::other("it ended at once"))
 }
 
-/// The thread.
+/// What the thread is for at first.
 fn make(kvm: Kvm, vm: &Sender<Vm>, wanted: &Receiver<Shape>) -> Result<Made, vm::Error> {
     // They are for the thread that will wait for them.
     signal::hold_off();

@@ -21,7 +21,7 @@ use devices::line::Line;
 use devices::pci::conf1::{self, Conf1};
 use devices::pvpanic::PvPanic;
 use devices::serial::Serial;
-use early::{Early, Made};
+use early::{Early, Job, Made};
 use kvm_ioctls::Kvm;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -49,6 +49,8 @@ pub struct Machine {
     pub kvm: Kvm,
     pub vm: Vm,
     pub vcpus: Vec<Vcpu>,
+    /// That made them.
+    pub thread: early::Thread,
     pub buses: Buses,
     pub devices: Attached,
     pub serial: Option<Arc<Mutex<Serial>>>,
@@ -71,10 +73,12 @@ pub struct Applied {
     pub cmdline: Cmdline,
 }
 
-/// Builds the machine of `config`; its serial port, if it has one, sends to `line`.
+/// Builds the machine of `config`; its serial port, if it has one, sends to `line`. The thread that makes its
+/// vCPUs then does `job`.
 pub fn build(
     config: &Config,
     early: Early,
+    job: Job,
     payload: Payload,
     opened: Opened,
     line: Option<Box<dyn Line>>,
@@ -93,7 +97,7 @@ pub fn build(
     // The VM, and what must be set before its first vCPU. vCPUs are made while memory is filled.
     let ram = GuestRam::allocate(&config.memory, &layout::ram(config.memory.size))?;
     let (mut disabled_exits, mut halt_poll) = (0, Ok(()));
-    let (vm, vcpus) = early.vm(|vm| {
+    let (vm, vcpus) = early.vm(job, |vm| {
         vm.split_irqchip(pins)?;
         disabled_exits = disable_exits(vm, config.idle, abilities)?;
         halt_poll = config.halt_poll_ns.map_or(Ok(()), |ns| vm.halt_poll(ns));
@@ -122,7 +126,7 @@ pub fn build(
     vm.map(ram.mem())?;
 
     // CPUs.
-    let (Made { kvm, vcpus, kvm_features }, early) = vcpus.finish()?;
+    let (Made { kvm, vcpus, kvm_features }, thread) = vcpus.finish()?;
     let tsc_khz = vcpus[0].tsc_khz();
     let mmio = Mmio { base: describe::base(0), count: opened.wires(), pin: wire };
     let clock = start::Clock { tsc_khz, tsc_deadline: abilities.tsc_deadline };
@@ -146,10 +150,9 @@ pub fn build(
     }
     let serial = line.map(|line| attach_serial(&vm, &mut buses, line)).transpose()?;
 
-    early.gone();
     let cmdline = loaded.cmdline;
     let applied = Applied { abilities, disabled_exits, halt_poll, kvm_features, tsc_khz, cmdline };
-    Ok(Machine { kvm, vm, vcpus, buses, devices, serial, exit_port, applied, ram })
+    Ok(Machine { kvm, vm, vcpus, thread, buses, devices, serial, exit_port, applied, ram })
 }
 
 /// `--idle=native`: as many of HLT and MWAIT as KVM lets go.

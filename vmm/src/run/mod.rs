@@ -6,6 +6,8 @@
 //! - [`phases`]     from one mark of the guest to the next
 //! - [`affinity`]   whether a thread may run where it is to be pinned
 //! - [`cpu_group`]  a control group of its own, which limits its CPU time
+//! - [`started`]    a vCPU's thread, from its start to its end
+//! - [`seat`]       on its CPU, known to the tracer, in the sandbox
 //! - [`threads`]    where a thread ran, and how long
 //! - [`ledger`]     what each vCPU thread counts
 //! - [`console`]    the serial port on this process's stdin and stdout
@@ -24,8 +26,10 @@ pub mod last_words;
 pub mod ledger;
 pub mod machine;
 pub mod phases;
+pub mod seat;
 pub mod session;
 pub mod signals;
+pub mod started;
 pub mod supervise;
 pub mod threads;
 pub mod vcpu;

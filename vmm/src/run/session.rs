@@ -1,6 +1,6 @@
 //! One machine from its configuration to its exit status: open what the user named, build, run, tell.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use devices::console::port::ConsolePort;
 use devices::line::{Line, Port};
@@ -12,6 +12,7 @@ use super::cpu_group::CpuGroup;
 use super::end;
 use super::last_words::{LastWords, Listener};
 use super::machine::{self as running, Parts};
+use super::seat::Seat;
 use super::signals::Signals;
 use crate::boot::payload;
 use crate::config::{Config, net};
@@ -54,8 +55,15 @@ pub fn run(
         port = Some(virtio);
     }
 
-    let Machine { kvm, vm, vcpus, buses, devices, serial, exit_port, applied, ram } =
-        machine::build(config, early.unwrap_or_else(Early::begin)?, payload, opened, line)?;
+    let trace = config.trace_exits.then(|| trace::prepare().map(Arc::new));
+    let prepared = trace.as_ref().and_then(|trace| trace.as_ref().ok().cloned());
+    let seat = Seat::new(config, 0, &sandbox, &prepared);
+    let (send, seated) = mpsc::channel();
+    // Nobody listens where the machine could not be built.
+    let take = Box::new(move || _ = send.send(seat.take_early()));
+    let early = early.unwrap_or_else(Early::begin)?;
+    let Machine { kvm, vm, vcpus, thread, buses, devices, serial, exit_port, applied, ram } =
+        machine::build(config, early, take, payload, opened, line)?;
     if config.verbose {
         say(format_args!("added to the command line: {}", applied.cmdline.added()));
     }
@@ -65,19 +73,21 @@ pub fn run(
     let port = port.or(serial.map(|serial| serial as _));
     let mut console = match (wire, port) {
         (Some(wire), Some(port)) => {
-            Some(wire.connect(port, &signals, &sandbox).map_err(machine::Error::Console)?)
+            Some(wire.connect(port, &signals).map_err(machine::Error::Console)?)
         }
         _ => None,
     };
     let buses = Arc::new(buses);
     let parts = Parts {
         vcpus,
+        thread,
+        seated,
         buses: buses.clone(),
         statistics,
         console: console.as_mut(),
         signals: &signals,
         sandbox: sandbox.clone(),
-        trace: config.trace_exits.then(trace::prepare),
+        trace,
     };
     let outcome = running::run(config, parts);
     // The terminal first: whatever is said from here on is said on a sane one.

@@ -22,28 +22,51 @@ pub struct Usage {
     pub migrations: Option<u64>,
 }
 
-/// A thread that was pinned: moves from here on count. The move to its CPU does not.
-#[derive(Clone, Copy, Debug)]
-pub struct Pinned {
-    migrations: Option<u64>,
+/// What a thread had behind it when it took its seat: that is not the vCPU's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Before {
+    cpu_ns: u64,
+    waited_ns: u64,
+    switches: Switches,
+    migrations: u64,
 }
 
-/// Keeps the calling thread on `cpu`.
-pub fn pin(cpu: u16) -> io::Result<Pinned> {
-    affinity::pin(cpu.into())?;
-    Ok(Pinned { migrations: migrations() })
-}
-
-/// The calling thread's, and since when its moves count.
-pub fn usage(pinned: Option<Pinned>) -> Usage {
-    let before = pinned.and_then(|pinned| pinned.migrations).unwrap_or(0);
-    Usage {
-        cpu_ns: clock::now_ns(libc::CLOCK_THREAD_CPUTIME_ID),
-        waited_ns: fs::read_to_string("/proc/thread-self/schedstat").ok().as_deref().and_then(parse_waited),
-        switches: thread_switches(),
-        allowed: affinity::allowed(),
-        migrations: migrations().map(|migrations| migrations.saturating_sub(before)),
+impl Before {
+    /// All that the calling thread has done until now. Its moves count on: they are few.
+    pub fn now() -> Before {
+        Before {
+            cpu_ns: clock::now_ns(libc::CLOCK_THREAD_CPUTIME_ID),
+            waited_ns: waited_ns().unwrap_or(0),
+            switches: thread_switches(),
+            migrations: 0,
+        }
     }
+
+    /// The same, of a thread that is kept on `cpu` from now on: moves from here on count. The move to its CPU
+    /// does not.
+    pub fn pinned(self, cpu: u16) -> io::Result<Before> {
+        affinity::pin(cpu.into())?;
+        Ok(Before { migrations: migrations().unwrap_or(0), ..self })
+    }
+}
+
+/// The calling thread's.
+pub fn usage(before: Before) -> Usage {
+    let switches = thread_switches();
+    Usage {
+        cpu_ns: clock::now_ns(libc::CLOCK_THREAD_CPUTIME_ID) - before.cpu_ns,
+        waited_ns: waited_ns().map(|ns| ns.saturating_sub(before.waited_ns)),
+        switches: Switches {
+            slept: switches.slept - before.switches.slept,
+            preempted: switches.preempted - before.switches.preempted,
+        },
+        allowed: affinity::allowed(),
+        migrations: migrations().map(|moves| moves.saturating_sub(before.migrations)),
+    }
+}
+
+fn waited_ns() -> Option<u64> {
+    fs::read_to_string("/proc/thread-self/schedstat").ok().as_deref().and_then(parse_waited)
 }
 
 fn migrations() -> Option<u64> {
@@ -78,16 +101,24 @@ mod tests {
 
     #[test]
     fn a_thread_has_a_cpu_and_has_used_it() {
-        let usage = usage(None);
+        let usage = usage(Before::default());
         assert!(!usage.allowed.is_empty() && usage.cpu_ns > 0);
+    }
+
+    #[test]
+    fn what_a_thread_did_before_is_left_out() {
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_millis(5) {}
+        let whole = usage(Before::default()).cpu_ns;
+        let before = Before::now();
+        assert!(usage(before).cpu_ns < usage(Before::default()).cpu_ns - whole / 2);
     }
 
     #[test]
     fn a_pinned_thread_stays_where_it_is() {
         let usages = std::thread::spawn(|| {
             let cpu = affinity::allowed().last().copied().unwrap_or(0);
-            let pinned = pin(cpu as u16).unwrap();
-            (cpu, usage(Some(pinned)))
+            (cpu, usage(Before::default().pinned(cpu as u16).unwrap()))
         });
         let (cpu, usage) = usages.join().unwrap();
         assert_eq!(usage.allowed, [cpu]);

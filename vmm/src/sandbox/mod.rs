@@ -87,7 +87,7 @@ impl Who {
 
     /// Whether it is started before [`Sandbox::limit_files`].
     fn is_early(self) -> bool {
-        matches!(self, Who::Console | Who::Keeper | Who::Switch)
+        matches!(self, Who::Keeper | Who::Switch)
     }
 
     /// Whether it writes reports.
@@ -185,6 +185,14 @@ impl Sandbox {
     pub fn limit_files(&self) -> Result<(), Error> {
         let files = self.0.as_ref().and_then(|closed| closed.files.as_ref());
         files.map_or(Ok(()), |files| files.restrict().map_err(doing("limit the files")))
+    }
+
+    /// The same for a thread that was there before this sandbox, as which it can gain no privileges either.
+    pub fn limit_earlier(&self) -> Result<(), Error> {
+        if self.0.is_some() {
+            privileges::no_new().map_err(doing("give up new privileges"))?;
+        }
+        self.limit_files()
     }
 
     /// Writes reports, or removes files, with what that takes.

@@ -41,16 +41,26 @@ fn is_ignored(signal: libc::c_int) -> bool {
     known && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Blocks all signals in this thread: they are for others.
+/// Blocks the signals that are sent to a process in this thread: they are for others. What is sent to a
+/// thread (a kick, of a real-time signal) or raised by it (a fault) still comes.
 pub fn hold_off() {
     // SAFETY: sigset_t is plain data, for which all zeroes is valid.
     let mut set: libc::sigset_t = unsafe { zeroed() };
     // SAFETY: `set` outlives the calls; the old mask isn't wanted.
     unsafe {
-        libc::sigfillset(&mut set);
+        libc::sigemptyset(&mut set);
+        for signal in 1..libc::SIGRTMIN() {
+            if !FAULTS.contains(&signal) {
+                libc::sigaddset(&mut set, signal);
+            }
+        }
         libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut());
     }
 }
+
+/// What a thread raises by itself: blocked, it would be killed without its handler (signal(7)).
+const FAULTS: [libc::c_int; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
 /// The next signal of a file that [`take`] made; `None` where none waits.
 pub fn next(mut signals: &File) -> Option<libc::c_int> {

@@ -103,16 +103,11 @@ impl Wire {
         terminal::size(self.input.as_ref()?)
     }
 
-    /// Puts a terminal into raw mode and starts the thread that writes; `_signals` must have been taken
-    /// before, so that the thread gets none. From here on the terminal is restored when the [`Console`]
-    /// is dropped: `std::process::exit` would leave it raw.
-    pub fn connect(
-        self,
-        port: Arc<Mutex<dyn Port>>,
-        _signals: &Signals,
-        sandbox: &Sandbox,
-    ) -> io::Result<Console> {
-        let output = Output::start(self.buffer, self.output, sandbox)?;
+    /// Puts a terminal into raw mode; `_signals` must have been taken before, so that the thread that writes
+    /// gets none. From here on the terminal is restored when the [`Console`] is dropped:
+    /// `std::process::exit` would leave it raw.
+    pub fn connect(self, port: Arc<Mutex<dyn Port>>, _signals: &Signals) -> io::Result<Console> {
+        let output = Output::new(self.buffer, self.output);
         let input = self.input.map(|file| Input::new(file, port.clone())).transpose()?;
         Ok(Console { output, input, room: self.room, port })
     }
@@ -142,6 +137,11 @@ pub struct Console {
 }
 
 impl Console {
+    /// Starts the thread that writes; until then, what the guest says waits.
+    pub fn start(&mut self, sandbox: &Sandbox) -> io::Result<()> {
+        self.output.start(sandbox)
+    }
+
     /// Has epoll watch the input, with these event data.
     pub(super) fn watch(&mut self, epoll: &Epoll, input: u64, room: u64) -> io::Result<()> {
         epoll.ctl(ControlOperation::Add, self.room.as_raw_fd(), EpollEvent::new(EventSet::IN, room))?;

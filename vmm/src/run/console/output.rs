@@ -70,7 +70,9 @@ pub struct Buffer(Arc<(Mutex<State>, Condvar)>);
 /// A buffer and the thread that empties it.
 pub struct Output {
     buffer: Buffer,
-    thread: JoinHandle<()>,
+    /// Until it is the thread's.
+    file: Option<File>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Buffer {
@@ -170,9 +172,15 @@ impl Buffer {
 }
 
 impl Output {
-    /// Starts the thread that writes what comes into `buffer` to `file`.
-    pub fn start(buffer: Buffer, file: File, sandbox: &Sandbox) -> io::Result<Output> {
-        let (reader, sandbox) = (buffer.clone(), sandbox.clone());
+    /// What comes into `buffer` goes to `file`, from the start of a thread on.
+    pub fn new(buffer: Buffer, file: File) -> Output {
+        Output { buffer, file: Some(file), thread: None }
+    }
+
+    /// Starts the thread that writes.
+    pub fn start(&mut self, sandbox: &Sandbox) -> io::Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let (reader, sandbox) = (self.buffer.clone(), sandbox.clone());
         let thread =
             Builder::new().name("console".into()).stack_size(64 << 10).spawn(move || {
                 match sandbox.enter(Who::Console) {
@@ -180,12 +188,17 @@ impl Output {
                     Err(error) => reader.fail(io::Error::other(error)),
                 }
             })?;
-        Ok(Output { buffer, thread })
+        self.thread = Some(thread);
+        Ok(())
     }
 
     /// Waits until all is written, as long as there is progress and `hurry` doesn't say otherwise.
     pub fn finish(self, mut hurry: impl FnMut() -> bool) -> Fate {
         let mut state = self.buffer.lock();
+        let Some(thread) = self.thread else {
+            // The machine has not run.
+            return std::mem::take(&mut state.fate);
+        };
         state.closing = true;
         self.buffer.0.1.notify_all();
         let (mut written, mut since) = (state.fate.written, Instant::now());
@@ -204,7 +217,7 @@ impl Output {
         let fate = std::mem::take(&mut state.fate);
         drop(state);
         // It only writes: it has not panicked.
-        let _ = self.thread.join();
+        let _ = thread.join();
         fate
     }
 }
@@ -261,7 +274,13 @@ mod tests {
 
     fn start(file: impl Into<OwnedFd>) -> (Buffer, Output) {
         let buffer = Buffer::new();
-        (buffer.clone(), Output::start(buffer, File::from(file.into()), &Sandbox::open()).unwrap())
+        (buffer.clone(), onto(buffer, file))
+    }
+
+    fn onto(buffer: Buffer, file: impl Into<OwnedFd>) -> Output {
+        let mut output = Output::new(buffer, File::from(file.into()));
+        output.start(&Sandbox::open()).unwrap();
+        output
     }
 
     fn put(buffer: &Buffer, text: &[u8]) {
@@ -311,7 +330,7 @@ mod tests {
     fn a_reader_who_never_reads_costs_the_backlog_and_no_more() {
         let (_near, far) = pipe().unwrap();
         let buffer = Buffer::with_limit(100_000);
-        let output = Output::start(buffer.clone(), File::from(OwnedFd::from(far)), &Sandbox::open()).unwrap();
+        let output = onto(buffer.clone(), far);
         (0..300_000).for_each(|_| buffer.put(b'x'));
         assert!(buffer.lock().waiting.len() <= 100_000);
         let fate = output.finish(|| true);

@@ -27,7 +27,8 @@ fn rig(input: impl Into<OwnedFd>) -> Rig {
     let wire = Wire::between(File::create("/dev/null").unwrap(), Some(File::from(input.into()))).unwrap();
     let irq = EventFd::new(EFD_NONBLOCK).unwrap();
     let serial = Arc::new(Mutex::new(Serial::new(irq, wire.line().unwrap())));
-    let console = wire.connect(serial.clone(), &signals, &Sandbox::open()).unwrap();
+    let mut console = wire.connect(serial.clone(), &signals).unwrap();
+    console.start(&Sandbox::open()).unwrap();
     Rig { ended: EventFd::new(EFD_NONBLOCK).unwrap(), signals, console, serial }
 }
 
