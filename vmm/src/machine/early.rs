@@ -15,7 +15,7 @@ use super::Error;
 use crate::boot::cpuid::{self, Shape};
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::vm::{self, Abilities, Vm};
-use crate::sys::signal;
+use crate::sys::{affinity, signal};
 
 /// KVM is open, and the rest on its way.
 pub struct Early {
@@ -51,6 +51,7 @@ impl Early {
             given.into_iter().for_each(|job| job());
         };
         let thread = Builder::new().name("vcpu0".into()).spawn(body).map_err(Error::Thread)?;
+        affinity::apart(&thread);
         Ok(Early { abilities, vm, shape, vcpus: Vcpus { made, thread: Thread { jobs, thread } } })
     }
 

@@ -26,12 +26,7 @@ pub struct Taken {
 }
 
 impl Seat {
-    pub fn new(
-        config: &Config,
-        id: u8,
-        sandbox: &Sandbox,
-        prepared: &Option<Arc<trace::Prepared>>,
-    ) -> Seat {
+    pub fn new(config: &Config, id: u8, sandbox: &Sandbox, prepared: &Option<Arc<trace::Prepared>>) -> Seat {
         let cpu = config.pin.vcpus.iter().find(|(vcpu, _)| *vcpu == id).map(|(_, cpu)| *cpu);
         let devices = Devices::of(config);
         Seat { id, cpu, devices, sandbox: sandbox.clone(), prepared: prepared.clone() }

@@ -72,9 +72,7 @@ pub fn run(
         statistics.map(Arc::new).map_err(|error| say(format_args!("{error}; see the nulls"))).ok();
     let port = port.or(serial.map(|serial| serial as _));
     let mut console = match (wire, port) {
-        (Some(wire), Some(port)) => {
-            Some(wire.connect(port, &signals).map_err(machine::Error::Console)?)
-        }
+        (Some(wire), Some(port)) => Some(wire.connect(port, &signals).map_err(machine::Error::Console)?),
         _ => None,
     };
     let buses = Arc::new(buses);
