@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use harness::host::any_guest;
 use harness::machine::{Machine, binary, scratch, vmm};
-use harness::tiny::{Tiny, print, spin};
+use harness::tiny::{Tiny, exit, print, spin};
 
 /// A folder with a disk image of zeros.
 fn folder() -> (PathBuf, PathBuf) {
@@ -62,6 +62,20 @@ fn stopped_and_continued_it_goes_on_where_it_was() {
     let ended = running.end();
     ended.expect("exit", 0);
     assert_eq!((ended.value("blk,items=3000", "ops"), ended.value("blk,items=3000", "failed")), (3000, 0));
+    fs::remove_dir_all(folder).expect("remove it");
+}
+
+#[test]
+fn what_it_opens_is_not_taken_for_standard_output() {
+    let Some(_) = any_guest() else { return };
+    let (folder, image) = folder();
+    let guest = Tiny::new(&[print(&"not for the disk ".repeat(40)), exit(3)].concat());
+    let disk = format!("path={}", image.display());
+    let closed = vmm(guest.args()).args(["--memory", "32M", "--disk", &disk]);
+    let ended = closed.through(["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh"]).run();
+    ended.expect("exit", 3);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+    assert!(fs::read(&image).expect("the image").iter().all(|byte| *byte == 0));
     fs::remove_dir_all(folder).expect("remove it");
 }
 

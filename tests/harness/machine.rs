@@ -1,7 +1,7 @@
 //! One run of the binary: arguments in; status, output and report out.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -141,6 +141,12 @@ impl Running {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(sent.expect("run kill").success(), "kill -{name}");
+    }
+
+    /// Types on the guest's console.
+    pub fn press(&mut self, keys: &str) {
+        let stdin = self.stdin.as_mut().expect("its input is open");
+        stdin.write_all(keys.as_bytes()).expect("type");
     }
 
     /// Waits until the guest's console has shown `text`.

@@ -51,6 +51,14 @@ pub fn halt() -> Vec<u8> {
     vec![0xfa, 0xf4, 0xeb, 0xfd] // cli; hlt; jmp back to hlt
 }
 
+/// Waits for a byte of input.
+pub fn wait_for_a_key() -> Vec<u8> {
+    let mut code = out8(abi::port::COM1 + 4, 2); // RTS: it takes some
+    code.extend([0x66, 0xba, 0xfd, 0x03]); // mov dx, LSR
+    code.extend([0xec, 0xa8, 0x01, 0x74, 0xfb]); // again: in al, dx; test al, DR; jz again
+    code
+}
+
 /// Spins for good.
 pub fn spin() -> Vec<u8> {
     vec![0xeb, 0xfe] // jmp to itself

@@ -16,6 +16,7 @@ use super::held::Held;
 use super::receive::Receive;
 use super::send::Send;
 use super::tap::Tap;
+use crate::say::say;
 use crate::sys::link::Changes;
 use crate::virtio::queue::Queue;
 use crate::virtio::rate::{Limiter, Throttle};
@@ -76,6 +77,20 @@ impl Pair {
     #[cfg(test)]
     pub fn elsewhere(tap: Arc<Tap>, pair: u16) -> Pair {
         Pair::new(tap, pair, Arc::new(Face::new([0; 6], true)), Shared::new(&[]))
+    }
+
+    /// The tap has failed.
+    fn tell(&self, error: &io::Error, queues: &[Queue]) {
+        // tun(4) has no device behind this file any more.
+        let gone = error.raw_os_error() == Some(libc::EBADFD);
+        if self.face.is_news(error) {
+            let then =
+                if gone { "it is gone, and the guest's link is down" } else { "further ones are counted" };
+            say(format_args!("tap {}: {error}; {then}", self.tap.name()));
+        }
+        if let (true, Some(queue)) = (gone && self.face.lose(), queues.first()) {
+            queue.resources.fault.config_changed();
+        }
     }
 
     fn role(&self, index: u16) -> Role {
@@ -192,6 +207,9 @@ impl Server for Pair {
         let mut throttles = std::mem::take(&mut self.throttles);
         let result = self.exchange(&mut receive, &mut held, &mut tally, file, &mut throttles, queues);
         self.throttles = throttles;
+        if let Some(error) = receive.error.take() {
+            self.tell(&error, queues);
+        }
         (self.receive, self.held, self.tally) = (Some(receive), held, tally);
         result
     }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -42,6 +43,8 @@ pub struct Receive {
     pub ready: bool,
     /// The tap may have more, and there is no room for it: the driver's kick is awaited.
     pub starved: bool,
+    /// The tap failed, and nobody was told yet.
+    pub error: Option<io::Error>,
 }
 
 impl Receive {
@@ -57,6 +60,7 @@ impl Receive {
             mergeable,
             ready: true,
             starved: false,
+            error: None,
         }
     }
 
@@ -102,6 +106,7 @@ impl Receive {
                     if !would_block(&error) {
                         queue.resources.counters.errors.add(1);
                         tally.record(RECEIVE, 0, true, since.elapsed());
+                        self.error = Some(error);
                     }
                 }
             }
