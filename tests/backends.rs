@@ -72,13 +72,8 @@ impl Daemon {
             return None;
         };
         let mut daemon = Daemon { image: image.into(), socket: socket.into(), child };
-        let began = std::time::Instant::now();
         while !socket.exists() {
-            if daemon.child.try_wait().expect("wait for it").is_some() {
-                // The last user's io_uring may hold the image's lock for a moment after its end.
-                assert!(began.elapsed() < std::time::Duration::from_secs(2), "qemu-storage-daemon has ended");
-                daemon.child = command.spawn().expect("start it again");
-            }
+            assert!(daemon.child.try_wait().expect("wait for it").is_none(), "qemu-storage-daemon has ended");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         Some(daemon)

@@ -122,12 +122,17 @@ fn a_tap_that_goes_leaves_a_machine_that_stays() {
         Ok(tap) => tap,
         Err(why) => return skip(&why),
     };
+    tap.address().expect("an address");
     let ([flag, net], jitter) = (tap.net(), "jitter,items=500");
-    let machine = builtin(&[&flag, &net])
-        .args(["--workload", "udp,role=send,peer=10.9.9.9,items=500,rate=500", "--workload", jitter])
-        .args(["--workload", "exit=5"]);
-    let running = machine.spawn();
-    std::thread::sleep(Duration::from_millis(1500));
+    let udp = format!("udp,role=send,peer={}:9,address={},items=600,rate=300", tap.at(1), tap.at(2));
+    let machine = builtin(&[&flag, &net]).args(["--workload", &udp, "--workload", jitter]);
+    let running = machine.args(["--workload", "exit=5"]).spawn();
+    // In the middle of a stream.
+    let came = format!("/sys/class/net/{}/statistics/rx_packets", tap.name);
+    let frames = || fs::read_to_string(&came).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    while frames().expect("a count") < 50 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let gone = format!("tap {}: File descriptor in bad state", tap.name);
     drop(tap);
     let ended = running.end();

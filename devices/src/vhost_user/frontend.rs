@@ -11,6 +11,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -60,7 +61,12 @@ struct Shared {
     state: Mutex<State>,
     /// Tells the keeper that something has changed.
     wake: EventFd,
+    /// Lines said of its peer.
+    lines: AtomicU64,
 }
+
+/// Lines of one device about its peer; a guest that brings its peer down again and again must not fill a log.
+const MOST_LINES: u64 = 64;
 
 struct State {
     peer: Option<Arc<Session>>,
@@ -117,6 +123,7 @@ impl VhostUser {
             queues: wanted.queues,
             state: Mutex::new(State { peer: Some(Arc::new(peer)), ..state }),
             wake,
+            lines: AtomicU64::new(0),
             address: address.clone(),
         });
         let keeper = Builder::new().name(name.replace('.', "")).stack_size(STACK).spawn({
@@ -243,7 +250,12 @@ impl Shared {
     }
 
     fn say(&self, what: std::fmt::Arguments<'_>) {
-        say(format_args!("{}: {}: {what}", self.name, self.address.socket.display()));
+        let end = match self.lines.fetch_add(1, Ordering::Relaxed) + 1 {
+            nth if nth > MOST_LINES => return,
+            MOST_LINES => "; from here on its comings and goings are not said",
+            _ => "",
+        };
+        say(format_args!("{}: {}: {what}{end}", self.name, self.address.socket.display()));
     }
 
     /// Watches the connection, and makes it anew.

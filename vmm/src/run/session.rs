@@ -42,8 +42,9 @@ pub fn run(
     let group_folder = group.as_ref().map(CpuGroup::folder);
     let needed = Needed { reports: &config.reports, taps, group: group_folder, ..Needed::default() };
     let sandbox = if config.sandbox { Sandbox::new(needed)? } else { Sandbox::open() };
-    let mut opened = Opened::open(config, &sandbox).map_err(machine::Error::Device)?;
+    // Before a device's keeper, too: a thread that has not blocked them would die of them, and all with it.
     let signals = Signals::take().map_err(machine::Error::Signals)?;
+    let mut opened = Opened::open(config, &sandbox).map_err(machine::Error::Device)?;
     let wire = Wire::open(&config.console)?;
     let words = LastWords::default();
     let line = wire.as_ref().map(Wire::line).transpose().map_err(machine::Error::EventFd)?;
