@@ -46,6 +46,12 @@ impl Drop for Image {
     }
 }
 
+/// After a storm nothing is done for a while, and no device is in use: what there is then is looked at.
+const CALM: &str = "jitter,period=100000,items=10";
+/// How a disk is used as one should; and who begins behind that, and says so.
+const JOURNAL: &str = "journal,items=48";
+const LOOK: &str = "journal,items=0";
+
 /// A machine that storms twice, uses its disk as one should, and then waits to be ended.
 fn stormy(seed: u64, image: &Image, disk: &str, more: &[&str]) -> Machine {
     let storm = |seed| format!("chaos,seed={seed},items={}", items());
@@ -53,8 +59,9 @@ fn stormy(seed: u64, image: &Image, disk: &str, more: &[&str]) -> Machine {
     // With all of its memory from the start, what grows is the monitor.
     let disk = format!("path={}{disk}", image.0.display());
     let machine = vmm(["--memory", "64M", "--prefault", "--rng", "--disk", &disk])
-        .args(["--workload", &storm(seed), "--workload", "jitter,period=100000,items=5"])
-        .args(["--workload", &storm(seed + 1000), "--workload", "blk,rw=mixed,items=50"])
+        .args(["--workload", &storm(seed), "--workload", CALM])
+        .args(["--workload", &storm(seed + 1000), "--workload", CALM])
+        .args(["--workload", JOURNAL, "--workload", LOOK])
         .args(["--workload", "jitter,period=100000,items=36000"])
         .args(more)
         .limit(limit);
@@ -122,6 +129,7 @@ fn weather(seed: u64, machine: &Machine) -> Ended {
     for _ in 0..GUESTS {
         let mut machine = machine.spawn();
         if let (Some(first), Some(second)) = (after(&mut machine, 1), after(&mut machine, 2)) {
+            assert!(machine.shows("journal: found ", 2), "seed {seed}: the disk serves nobody");
             machine.signal("TERM");
             return stood(seed, (first, second), machine.end());
         }
@@ -155,7 +163,7 @@ fn stood(seed: u64, (first, second): (Held, Held), ended: Ended) -> Ended {
         assert!(ended.value(&name, "ops") >= items(), "{}", ended.stderr);
         assert_eq!(ended.value(&name, "seed"), seed);
     }
-    assert_eq!(ended.value("blk,rw=mixed,items=50", "failed"), 0, "{}", ended.stderr);
+    assert_eq!(ended.value(JOURNAL, "ops"), 48, "{}", ended.stderr);
     adds_up(&ended);
     ended
 }
