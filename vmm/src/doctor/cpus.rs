@@ -1,7 +1,10 @@
 //! CPUs: what makes times differ from run to run.
 
+use std::path::PathBuf;
+
 use super::model::{Finding, Verdict};
 use super::root::Root;
+use crate::run::cpu_group;
 use crate::sys::affinity;
 
 const AREA: &str = "cpus";
@@ -9,7 +12,7 @@ const CPUS: &str = "sys/devices/system/cpu";
 
 pub fn findings(root: &Root) -> Vec<Finding> {
     let mut findings =
-        vec![allowed(root), load(root), governor(root), smt(root), isolation(root), clock(root)];
+        vec![allowed(root), load(root), governor(root), smt(root), isolation(root), clock(root), limit(root)];
     findings.extend(nodes(root));
     findings
 }
@@ -93,6 +96,28 @@ fn clock(root: &Root) -> Finding {
     }
 }
 
+/// Whether `--cpu-limit` has a group to be in: beside this process's own.
+fn limit(root: &Root) -> Finding {
+    let (mounts, groups) = (root.read("proc/self/mounts"), root.read("proc/self/cgroup"));
+    let place =
+        mounts.as_deref().and_then(cpu_group::mounted).zip(groups.as_deref().and_then(cpu_group::own));
+    let lacks = |found: String| {
+        let mend = "--cpu-limit needs the cpu controller in the unified hierarchy: boot with cgroup_no_v1=cpu, or \
+                    systemd.unified_cgroup_hierarchy=1";
+        Finding::good(AREA, "limit", found).mend(Verdict::Lacks, mend)
+    };
+    let Some((hierarchy, own)) = place else { return lacks("no cgroup v2 is mounted".into()) };
+    let parent: PathBuf = hierarchy.join(own.parent().unwrap_or(own)).components().collect();
+    let file = parent.join("cgroup.controllers");
+    let listed = root.read(file.strip_prefix("/").unwrap_or(&file)).unwrap_or_default();
+    match listed.split(' ').any(|controller| controller == "cpu") {
+        true => {
+            Finding::good(AREA, "limit", format!("cgroup v2: {} has the cpu controller", parent.display()))
+        }
+        false => lacks(format!("{} has no cpu controller", parent.display())),
+    }
+}
+
 /// More than one NUMA node: where which CPUs are.
 fn nodes(root: &Root) -> Option<Finding> {
     const NODES: &str = "sys/devices/system/node";
@@ -127,6 +152,9 @@ mod tests {
             ("sys/devices/system/node/node0/cpulist", "0"),
             ("sys/devices/system/node/node1/cpulist", "1"),
             ("proc/loadavg", "99999.0 1 1 1/2 3"),
+            ("proc/self/mounts", "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0"),
+            ("proc/self/cgroup", "0::/a/b"),
+            ("sys/fs/cgroup/a/cgroup.controllers", "cpuset memory"),
         ];
         let tree = Tree::new("cpus", &files);
         let findings = findings(&tree.0);
@@ -134,6 +162,8 @@ mod tests {
         for name in ["load", "governor", "SMT", "isolation", "NUMA"] {
             assert_eq!(of(name).verdict, Verdict::Tune, "{:?}", of(name));
         }
+        assert_eq!(of("limit").verdict, Verdict::Lacks);
+        assert_eq!(of("limit").found, "/sys/fs/cgroup/a has no cpu controller");
         assert_eq!(of("SMT").found, "on: CPUs 0-1 share a core");
         assert_eq!(of("NUMA").found, "node0 has CPUs 0 · node1 has CPUs 1");
     }
@@ -145,6 +175,9 @@ mod tests {
             ("sys/devices/system/cpu/smt/active", "0"),
             ("sys/devices/system/cpu/isolated", "2-3"),
             ("proc/loadavg", "0.00 1 1 1/2 3"),
+            ("proc/self/mounts", "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0"),
+            ("proc/self/cgroup", "0::/"),
+            ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu memory"),
             ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc"),
         ];
         let tree = Tree::new("order", &files);

@@ -136,7 +136,7 @@ impl Drop for CpuGroup {
 }
 
 /// Where the unified hierarchy is.
-fn mounted(mounts: &str) -> Option<&Path> {
+pub fn mounted(mounts: &str) -> Option<&Path> {
     mounts.lines().find_map(|line| {
         let mut words = line.split(' ').skip(1);
         let place = words.next()?;
@@ -145,7 +145,7 @@ fn mounted(mounts: &str) -> Option<&Path> {
 }
 
 /// This process's group there, from its root.
-fn own(groups: &str) -> Option<&Path> {
+pub fn own(groups: &str) -> Option<&Path> {
     groups.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new)
 }
 
