@@ -1,4 +1,4 @@
-//! What a machine counts on is taken away while it runs: sectors of its disk, its tap, the pool of huge pages,
+//! What a machine counts on is taken away while it runs: sectors of its disk, power, its tap, the pool of huge pages,
 //! the time of day, memory. It says so in a line and goes on; or the host ends it, and nothing is in the way of
 //! the next. In the lab, where all of that is ours to take.
 
@@ -7,6 +7,7 @@ mod harness;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use harness::host::{any_guest, in_lab, skip};
@@ -46,21 +47,19 @@ fn said(ended: &Ended, words: &str) -> usize {
     ended.stderr.lines().filter(|line| line.starts_with("vmm: ") && line.contains(words)).count()
 }
 
-/// A block device of 16 MiB, whose second MiB can't be read or written.
-struct Broken(String);
+/// A block device that the kernel makes of others (dmsetup(8)); gone with this.
+struct Mapped(String);
 
-impl Broken {
-    fn new(name: &str) -> Option<Broken> {
-        // Sectors: what reads as zeroes and forgets what is written, and what fails (dm-zero, dm-error).
-        let table = "0 2048 zero\n2048 2048 error\n4096 28672 zero";
-        let name = format!("{name}-{}", std::process::id());
-        let file = scratch("table");
-        fs::write(&file, table).expect("write the table");
-        let table = file.display().to_string();
+impl Mapped {
+    /// Sectors from, how many, and what they are. `None`, after saying so, where there can't be such a device.
+    fn new(table: &str) -> Option<Mapped> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("mapped-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let made = done("busybox", &["modprobe", "-a", "dm-mod", "dm-zero"])
-            && done("dmsetup", &["create", &name, "--noudevrules", "--noudevsync", &table]);
-        let _ = fs::remove_file(file);
-        made.then_some(Broken(name))
+            && with_table(table, |file| {
+                done("dmsetup", &["create", &name, "--noudevrules", "--noudevsync", file])
+            });
+        made.then_some(Mapped(name))
     }
 
     /// Nobody is there who would give its node a name.
@@ -70,11 +69,27 @@ impl Broken {
         let device = devices.find(|device| ours(fs::read_to_string(device.path().join("dm/name"))));
         format!("/dev/{}", device.expect("the device").file_name().display())
     }
+
+    /// From here on nothing is written any more, whatever the host still has in its memory.
+    fn cut(&self, sectors: u32) {
+        assert!(done("dmsetup", &["suspend", "--noflush", "--nolockfs", "--noudevsync", &self.0]));
+        assert!(with_table(&format!("0 {sectors} error"), |file| done("dmsetup", &["load", &self.0, file])));
+        assert!(done("dmsetup", &["resume", "--noudevrules", "--noudevsync", &self.0]));
+    }
 }
 
-impl Drop for Broken {
+fn with_table<T>(table: &str, run: impl FnOnce(&str) -> T) -> T {
+    let file = scratch("table");
+    fs::write(&file, table).expect("write the table");
+    let ran = run(&file.display().to_string());
+    let _ = fs::remove_file(file);
+    ran
+}
+
+impl Drop for Mapped {
     fn drop(&mut self) {
-        let _ = Command::new("dmsetup").args(["remove", "--noudevrules", "--noudevsync", &self.0]).output();
+        let remove = ["remove", "--retry", "--noudevrules", "--noudevsync", &self.0];
+        let _ = Command::new("dmsetup").args(remove).output();
     }
 }
 
@@ -83,7 +98,8 @@ fn sectors_that_fail_are_errors_of_the_guest() {
     if !ours() {
         return;
     }
-    let Some(broken) = Broken::new("broken") else { return };
+    // 16 MiB, the second of which fails. The others read as zeroes and forget what is written.
+    let Some(broken) = Mapped::new("0 2048 zero\n2048 2048 error\n4096 28672 zero") else { return };
     // All of the disk once; a MiB are 256 requests.
     let (write, read) = ("blk,rw=write,depth=8,items=4096", "blk,rw=read,depth=8,items=4096");
     let journal = "journal,items=1000";
@@ -110,6 +126,58 @@ fn sectors_that_fail_are_errors_of_the_guest() {
         assert_eq!((ended.value(write, "failed"), errors(&ended, "flush")), (0, Some(1)), "{way}");
         assert_eq!(ended.record(journal)["outcome"], "failed:a-record-can-not-be-kept", "{way}");
         assert_eq!(said(&ended, ": flush: I/O error"), 1, "{}", ended.stderr);
+    }
+}
+
+/// The host's page cache is lost, as if its power failed: what the guest was told is flushed is on the disk.
+#[test]
+fn power_that_fails_takes_nothing_that_was_flushed() {
+    if !ours() {
+        return;
+    }
+    // A disk in memory of 4 MiB, and what the host caches of it under another name.
+    const SECTORS: u32 = 8192;
+    const MEDIUM: &str = "/dev/ram0";
+    if !done("busybox", &["modprobe", "brd", "rd_nr=1", "rd_size=4096"]) {
+        return;
+    }
+    let cached = || Mapped::new(&format!("0 {SECTORS} linear {MEDIUM} 0"));
+    let (journal, look) = ("journal,size=16k,items=1000000", "journal,size=16k,items=0");
+    let overwrite = "blk,rw=write,size=16k,items=256,depth=8";
+    let machine = |disk: &str, way: &str, workload| {
+        builtin(&["--disk", &format!("path={disk}{way}"), "--workload", workload])
+    };
+    let found = |disk: &str| {
+        let ended = machine(disk, ",engine=sync", look).run();
+        ended.expect("exit", 0);
+        ended.value(look, "found")
+    };
+    for way in [",engine=sync", ",engine=uring"] {
+        let Some(disk) = cached() else { return };
+        // Open here, too: the last to close it would write what is in memory.
+        let held = fs::File::open(disk.path()).expect("open it");
+        let before = found(&disk.path());
+        let mut running = machine(&disk.path(), way, journal).spawn();
+        running.until_times("journal: kept ", 20);
+        running.signal("KILL");
+        let killed = running.end();
+        disk.cut(SECTORS);
+        drop((held, disk));
+        let lines = killed.stdout.rsplit_once('\n').map_or("", |(whole, _)| whole).lines();
+        let mut kept =
+            lines.filter_map(|line| line.trim_end().strip_prefix("journal: kept ")?.parse::<u64>().ok());
+        let kept = kept.next_back().expect("some are kept");
+        assert!(kept >= before + 160, "{before}, {kept}");
+        let there = found(MEDIUM);
+        assert!(there >= kept, "{way}: {kept} was kept, {there} is there");
+
+        // What nobody has flushed is lost with the power: it does fail.
+        let Some(disk) = cached() else { return };
+        let held = fs::File::open(disk.path()).expect("open it");
+        machine(&disk.path(), way, overwrite).run().expect("exit", 0);
+        disk.cut(SECTORS);
+        drop((held, disk));
+        assert_eq!(found(MEDIUM), there, "{way}: written without a flush");
     }
 }
 
