@@ -19,8 +19,21 @@ use serde_json::Value;
 
 /// Deeds of a storm, for CI; `CHAOS_ITEMS` asks for more.
 fn items() -> u64 {
-    let asked = std::env::var("CHAOS_ITEMS").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or(if in_lab() { 2000 } else { 4000 })
+    from_environment("CHAOS_ITEMS").unwrap_or(if in_lab() { 2000 } else { 4000 })
+}
+
+/// The storm that a test means by `number`; another one with `CHAOS_SEED`.
+fn seed(number: u64) -> u64 {
+    number + 10_000 * from_environment("CHAOS_SEED").unwrap_or(0)
+}
+
+/// Its workload.
+fn storm(number: u64) -> String {
+    format!("chaos,seed={},items={}", seed(number), items())
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// The monitor is one under AddressSanitizer, whose own needs the sandbox does not know, and whose memory is
@@ -53,14 +66,13 @@ const JOURNAL: &str = "journal,items=48";
 const LOOK: &str = "journal,items=0";
 
 /// A machine that storms twice, uses its disk as one should, and then waits to be ended.
-fn stormy(seed: u64, image: &Image, disk: &str, more: &[&str]) -> Machine {
-    let storm = |seed| format!("chaos,seed={seed},items={}", items());
+fn stormy(number: u64, image: &Image, disk: &str, more: &[&str]) -> Machine {
     let limit = Duration::from_secs(if in_lab() || sanitized() { 240 } else { 60 } + items() / 50);
     // With all of its memory from the start, what grows is the monitor.
     let disk = format!("path={}{disk}", image.0.display());
     let machine = vmm(["--memory", "64M", "--prefault", "--rng", "--disk", &disk])
-        .args(["--workload", &storm(seed), "--workload", CALM])
-        .args(["--workload", &storm(seed + 1000), "--workload", CALM])
+        .args(["--workload", &storm(number), "--workload", CALM])
+        .args(["--workload", &storm(number + 1000), "--workload", CALM])
         .args(["--workload", JOURNAL, "--workload", LOOK])
         .args(["--workload", "jitter,period=100000,items=36000"])
         .args(more)
@@ -125,13 +137,13 @@ fn after(machine: &mut Running, nth: usize) -> Option<Held> {
 const GUESTS: usize = 4;
 
 /// Lets it storm, and sees that nothing is left of that.
-fn weather(seed: u64, machine: &Machine) -> Ended {
+fn weather(number: u64, machine: &Machine) -> Ended {
     for _ in 0..GUESTS {
         let mut machine = machine.spawn();
         if let (Some(first), Some(second)) = (after(&mut machine, 1), after(&mut machine, 2)) {
-            assert!(machine.shows("journal: found ", 2), "seed {seed}: the disk serves nobody");
+            assert!(machine.shows("journal: found ", 2), "seed {}: the disk serves nobody", seed(number));
             machine.signal("TERM");
-            return stood(seed, (first, second), machine.end());
+            return stood(number, (first, second), machine.end());
         }
         let ended = machine.end();
         assert!(in_lab(), "{}", ended.stderr);
@@ -145,23 +157,24 @@ fn weather(seed: u64, machine: &Machine) -> Ended {
 const MOST_KILOBYTES: u64 = 16 << 10;
 
 /// What must be true of a machine that two storms went over.
-fn stood(seed: u64, (first, second): (Held, Held), ended: Ended) -> Ended {
+fn stood(number: u64, (first, second): (Held, Held), ended: Ended) -> Ended {
+    let begun = seed(number);
     ended.expect("signal", 128 + 15);
     assert_eq!(
         (first.threads, first.descriptors),
         (second.threads, second.descriptors),
-        "seed {seed}: {first:?}, {second:?}"
+        "seed {begun}: {first:?}, {second:?}"
     );
     // A connection and its way back.
-    assert!(first.sockets.abs_diff(second.sockets) <= 2, "seed {seed}: {first:?}, {second:?}");
+    assert!(first.sockets.abs_diff(second.sockets) <= 2, "seed {begun}: {first:?}, {second:?}");
     // Rows of the ledger that the second storm was the first to fill.
     let grown = second.kilobytes.saturating_sub(first.kilobytes);
     let small = grown < 1024 && second.kilobytes < MOST_KILOBYTES && second.peak < MOST_KILOBYTES;
-    assert!(sanitized() || small, "seed {seed}: {first:?}, {second:?}");
-    for seed in [seed, seed + 1000] {
-        let name = format!("chaos,seed={seed},items={}", items());
+    assert!(sanitized() || small, "seed {begun}: {first:?}, {second:?}");
+    for number in [number, number + 1000] {
+        let name = storm(number);
         assert!(ended.value(&name, "ops") >= items(), "{}", ended.stderr);
-        assert_eq!(ended.value(&name, "seed"), seed);
+        assert_eq!(ended.value(&name, "seed"), seed(number));
     }
     assert_eq!(ended.value(JOURNAL, "ops"), 48, "{}", ended.stderr);
     adds_up(&ended);
@@ -210,7 +223,7 @@ fn three_cpus_one_of_them_stopped_and_started() {
     let Some(_) = any_guest() else { return };
     let image = Image::new();
     let ended = weather(2, &stormy(2, &image, ",engine=uring,queues=2", &["--vcpus", "3"]));
-    assert!(ended.value(&format!("chaos,seed=2,items={}", items()), "cpus") > 0);
+    assert!(ended.value(&storm(2), "cpus") > 0);
 }
 
 #[test]
@@ -327,7 +340,7 @@ fn a_disk_of_another_process() {
 #[test]
 fn a_console_of_virtio() {
     let Some(_) = any_guest() else { return };
-    let name = format!("chaos,seed=6,items={}", items());
+    let name = storm(6);
     let machine = vmm(["--memory", "64M", "--console", "stdio,virtio", "--workload", &name]);
     let machine = machine.args(["--workload", "exit=7"]).limit(Duration::from_secs(240));
     let ended = if sanitized() { machine.args(["--sandbox=off"]) } else { machine }.run();
