@@ -1,11 +1,13 @@
-//! What has no safe wrapper: port writes by a process, and a guest's network address.
+//! What has no safe wrapper: port writes by a process, a guest's network address, a terminal.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
+use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::ptr;
 
 /// Writes `value` to `port`, which needs CAP_SYS_RAWIO.
 pub fn out8(port: u16, value: u8) -> io::Result<()> {
@@ -50,4 +52,28 @@ pub fn address(name: &str, address: Ipv4Addr) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A terminal that nobody sits at, for a program that will have one as its stdin.
+#[derive(Debug)]
+pub struct Terminal {
+    _far: File,
+    near: File,
+}
+
+impl Terminal {
+    pub fn open() -> io::Result<Terminal> {
+        let (mut far, mut near) = (-1, -1);
+        let (name, settings, size) = (ptr::null_mut(), ptr::null(), ptr::null());
+        // SAFETY: writes to two live variables; without the rest it takes what is usual.
+        if unsafe { libc::openpty(&mut far, &mut near, name, settings, size) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: two new descriptors that nobody else owns.
+        Ok(unsafe { Terminal { _far: File::from_raw_fd(far), near: File::from_raw_fd(near) } })
+    }
+
+    pub fn stdin(&self) -> io::Result<File> {
+        self.near.try_clone()
+    }
 }

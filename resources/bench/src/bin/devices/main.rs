@@ -1,4 +1,4 @@
-//! Drives one disk and one network card under `vmm` and under QEMU's microvm and q35, interleaved, and
+//! Drives one disk and one network card under `vmm`, QEMU's microvm and q35, and alioth, interleaved, and
 //! lays rates, exits, interrupts and CPU time for each operation side by side, with what is aimed at
 //! beside them. `resources/bench/devices` runs it where KVM can run Linux.
 //!
@@ -22,9 +22,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bench::initramfs;
+use bench::sys::Terminal;
 use vmm::boot::modules::{Tree, beside};
 
-use monitor::{Parts, Setting};
+use monitor::{Kind, Parts, Setting};
 use table::Points;
 use work::Work;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
 /// What to measure.
 struct Plan {
     vmm: PathBuf,
+    alioth: Option<PathBuf>,
     kernel: PathBuf,
     modules: Option<PathBuf>,
     settings: Vec<Setting>,
@@ -53,12 +55,13 @@ struct Plan {
     detail: bool,
 }
 
-const USAGE: &str = "devices --vmm FILE --kernel FILE [--modules DIR] [--settings NAME,…] [--with 'KNOBS']… \
+const USAGE: &str = "devices --vmm FILE [--alioth FILE] --kernel FILE [--modules DIR] [--settings NAME,…] [--with 'KNOBS']… \
                      [--works NAME,…] [--rounds N] [--seconds S] [--detail]";
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
     let mut plan = Plan {
         vmm: "vmm".into(),
+        alioth: None,
         kernel: PathBuf::new(),
         modules: None,
         settings: monitor::all(),
@@ -76,6 +79,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
         let value = args.next().ok_or(USAGE)?;
         match flag.as_str() {
             "--vmm" => plan.vmm = value.into(),
+            "--alioth" => plan.alioth = Some(value.into()),
             "--kernel" => plan.kernel = value.into(),
             "--modules" => plan.modules = Some(value.into()),
             "--settings" => {
@@ -89,6 +93,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
             _ => return Err(USAGE.into()),
         }
     }
+    plan.settings.retain(|setting| setting.kind != Kind::Alioth || plan.alioth.is_some());
     plan.settings.extend(further);
     if plan.kernel == Path::new("") || plan.settings.is_empty() || plan.works.is_empty() {
         return Err(USAGE.into());
@@ -109,6 +114,8 @@ fn run(plan: &Plan) -> io::Result<()> {
     let directory = std::env::temp_dir();
     let parts = Parts {
         vmm: plan.vmm.clone(),
+        alioth: plan.alioth.clone(),
+        terminal: Terminal::open()?,
         kernel: plan.kernel.clone(),
         initrd: directory.join("devices-initramfs"),
         disk: directory.join("devices-disk"),

@@ -99,20 +99,21 @@ pub fn run(
     let parameters = format!("{WORKS}={} {SECONDS}={seconds}", words.join(","));
     let mut machine = Machine(setting.command(parts, &parameters).spawn()?);
     let bytes = machine.listen()?;
-    let samples = follow(&machine, &bytes, traced);
+    let samples = follow(&machine, &bytes, works.len(), traced);
     samples.map_err(|error| io::Error::other(format!("{}: {error}{}", setting.name, machine.last_words())))
 }
 
-fn follow(machine: &Machine, bytes: &Receiver<u8>, traced: bool) -> io::Result<Vec<Sample>> {
+/// Until there is a sample of each work.
+fn follow(machine: &Machine, bytes: &Receiver<u8>, works: usize, traced: bool) -> io::Result<Vec<Sample>> {
     let meters = Meters::arm(machine.0.id(), traced)?;
     let began = Instant::now();
     let (mut samples, mut line) = (Vec::new(), Vec::new());
     let (mut before, mut after) = (None, None);
-    loop {
+    while samples.len() < works {
         let left = LIMIT.saturating_sub(began.elapsed());
         let byte = match bytes.recv_timeout(left) {
             Ok(byte) => byte,
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(samples),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(io::Error::other("it ended too early")),
             Err(_) => return Err(io::Error::other("no word from the guest")),
         };
         match byte {
@@ -132,6 +133,7 @@ fn follow(machine: &Machine, bytes: &Receiver<u8>, traced: bool) -> io::Result<V
             byte => line.push(byte),
         }
     }
+    Ok(samples)
 }
 
 /// `result WORK OPS NS`.

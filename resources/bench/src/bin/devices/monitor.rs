@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bench::sys::Terminal;
+
 use crate::guest::EXIT_PORT;
 use crate::server::TAP;
 use crate::work::Work;
@@ -33,12 +35,17 @@ pub enum Kind {
     Vmm,
     Microvm,
     Q35,
+    Alioth,
 }
 
 /// What every machine of a run gets.
 #[derive(Debug)]
 pub struct Parts {
     pub vmm: PathBuf,
+    /// Where it is to be had.
+    pub alioth: Option<PathBuf>,
+    /// A stdin for those that will have a terminal.
+    pub terminal: Terminal,
     pub kernel: PathBuf,
     pub initrd: PathBuf,
     pub disk: PathBuf,
@@ -47,13 +54,14 @@ pub struct Parts {
 /// Guest memory in MiB; one vCPU.
 const MEMORY: u32 = 256;
 
-/// The knobs that each device's loads gain most by. A guest whose HLT does not exit is woken by the
-/// interrupt alone; a worker that looks for requests for longer than the guest needs to find some is
-/// hardly ever kicked. (Who waits for the wire needs a CPU for its other end, and there are but two.)
-const DISK: &str = "--idle native --busy-poll 20000";
-const CARD: &str = "--idle native";
+/// The knobs that each device's loads gain most by. A driver that polls, on a queue of its own, is never
+/// interrupted, and a worker that polls for longer than the guest needs to find a request is hardly ever
+/// kicked. (Who waits for the wire needs a CPU for its other end, and there are but two: there the guest alone
+/// polls.)
+const DISK: &str = "--busy-poll 20000 queues=2 possible_cpus=2 bench_poll=1";
+const CARD: &str = "sysctl.net.core.busy_read=1000";
 
-/// QEMU's as they come, and `vmm` as it comes and with its best knobs.
+/// The others as they come, and `vmm` as it comes and with its best knobs.
 pub fn all() -> Vec<Setting> {
     let setting = |name: &str, kind, vhost, only, knobs| Setting {
         name: name.into(),
@@ -73,6 +81,7 @@ pub fn all() -> Vec<Setting> {
         setting("microvm vhost", Kind::Microvm, true, card, ""),
         setting("q35", Kind::Q35, false, None, ""),
         setting("q35 vhost", Kind::Q35, true, card, ""),
+        setting("alioth", Kind::Alioth, false, None, ""),
     ]
 }
 
@@ -108,13 +117,19 @@ impl Setting {
         let mut command = match self.kind {
             Kind::Vmm => self.vmm(parts),
             Kind::Microvm | Kind::Q35 => self.qemu(&parts.disk),
+            Kind::Alioth => alioth(parts),
         };
         let [kernel, initrd, cmdline] = match self.kind {
             Kind::Vmm => ["--kernel", "--initrd", "--cmdline"],
+            Kind::Alioth => ["--pvh", "--initramfs", "--cmdline"],
             Kind::Microvm | Kind::Q35 => ["-kernel", "-initrd", "-append"],
         };
         command.arg(kernel).arg(&parts.kernel).arg(initrd).arg(&parts.initrd).arg(cmdline).arg(parameters);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match (self.kind, parts.terminal.stdin()) {
+            (Kind::Alioth, Ok(terminal)) => command.stdin(terminal),
+            _ => command.stdin(Stdio::null()),
+        };
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -154,6 +169,15 @@ impl Setting {
         command.arg("-device").arg(format!("virtio-net-{bus},netdev=net"));
         command
     }
+}
+
+/// A monitor that is on crates.io (`cargo install alioth-cli`), and among the fastest peers at both devices.
+fn alioth(parts: &Parts) -> Command {
+    let mut command = Command::new(parts.alioth.as_deref().unwrap_or(Path::new("alioth")));
+    command.args(["boot", "--cpu", "count=1", "--memory"]).arg(format!("size={MEMORY}M"));
+    command.arg("--blk").arg(format!("file,path={}", parts.disk.display()));
+    command.arg("--net").arg(format!("if={TAP},mac=02:77:00:00:00:02,mtu=1500"));
+    command
 }
 
 /// True for a key of the disk.
