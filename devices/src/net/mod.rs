@@ -5,6 +5,7 @@
 //! - [`receive`]  frames from the tap straight into the guest's buffers, several if need be
 //! - [`send`]     frames from the guest's buffers straight into the tap
 //! - [`held`]     the interrupt that says so, held back for a moment
+//! - [`pace`]     how a worker keeps step with a stream, and is not kicked for each frame
 //! - [`control`]  the control queue: queue pairs, offloads, [`filter`] (which frames are wanted), [`face`]
 //!   (what it has changed)
 //! - [`split`]    … where the frames are another's
@@ -14,6 +15,7 @@ pub mod control;
 pub mod face;
 mod filter;
 pub mod held;
+mod pace;
 pub mod pair;
 pub mod receive;
 pub mod send;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_net::*;
 
@@ -13,6 +13,7 @@ use super::control::{Control, Pairs};
 use super::face::Face;
 use super::filter::Filter;
 use super::held::Held;
+use super::pace::Pace;
 use super::receive::Receive;
 use super::send::Send;
 use super::tap::Tap;
@@ -38,6 +39,7 @@ pub struct Pair {
     acked: u64,
     receive: Option<Receive>,
     held: Held,
+    pace: Pace,
     face: Arc<Face>,
     /// As it was at this change of [`Face`].
     filter: (u32, Filter),
@@ -58,6 +60,7 @@ impl Pair {
             acked: 0,
             receive: None,
             held: Held::default(),
+            pace: Pace::default(),
             face,
             filter,
             tally: Tally::default(),
@@ -109,7 +112,7 @@ impl Pair {
     fn exchange(
         &self,
         receive: &mut Receive,
-        held: &mut Held,
+        (held, pace): (&mut Held, &mut Pace),
         tally: &mut Tally,
         file: &File,
         [receives, sends]: &mut [Throttle; 2],
@@ -120,10 +123,13 @@ impl Pair {
             match self.role(queue.resources.index) {
                 Role::Send => {
                     let before = queue.resources.counters.bytes.get();
+                    let began = Instant::now();
                     let sent = queue.drain_quietly(&mut Send { tap: file, tally, since: None }, sends)?;
                     if sent > 0 {
                         let bytes = queue.resources.counters.bytes.get() - before;
-                        held.add(sent, bytes, queue.ring().size(), Instant::now());
+                        let now = Instant::now();
+                        held.add(sent, bytes, queue.ring().size(), now);
+                        pace.sent(sent, bytes, began, now);
                     }
                     // A stream's acknowledgements are there by the time it is sent.
                     receive.ready |= sent > 0;
@@ -204,13 +210,15 @@ impl Server for Pair {
             self.filter = (changes, self.face.filter());
         }
         let (mut held, mut tally) = (std::mem::take(&mut self.held), std::mem::take(&mut self.tally));
+        let mut pace = std::mem::take(&mut self.pace);
         let mut throttles = std::mem::take(&mut self.throttles);
-        let result = self.exchange(&mut receive, &mut held, &mut tally, file, &mut throttles, queues);
+        let result =
+            self.exchange(&mut receive, (&mut held, &mut pace), &mut tally, file, &mut throttles, queues);
         self.throttles = throttles;
         if let Some(error) = receive.error.take() {
             self.tell(&error, queues);
         }
-        (self.receive, self.held, self.tally) = (Some(receive), held, tally);
+        (self.receive, self.held, self.tally, self.pace) = (Some(receive), held, tally, pace);
         result
     }
 
@@ -221,6 +229,10 @@ impl Server for Pair {
             Role::Control => true,
             Role::None => false,
         }
+    }
+
+    fn away(&mut self) -> Option<Duration> {
+        self.pace.wait()
     }
 
     fn nap(&self) -> Option<i32> {

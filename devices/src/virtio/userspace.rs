@@ -7,6 +7,9 @@
 //!   poll for as long as asked ── found ────────────────────────────────────┤
 //!        │ time is up                                                      │
 //!        ▼                                                                 │
+//!   in the middle of a stream: stay away for a moment ─────────────────────┤
+//!        │ else                                                            │
+//!        ▼                                                                 │
 //!   listen: ask for kicks, look once more ── found ────────────────────────┤
 //!        │                                                                 │
 //!        ▼                                                                 │
@@ -66,6 +69,12 @@ pub trait Server: Send {
     fn awaits_kick(&self, queue: u16) -> bool {
         let _ = queue;
         true
+    }
+
+    /// How long the worker shall leave its queues alone, kicks hushed, before it looks again: `None` where it
+    /// asks for kicks at once. Asked when there is nothing left to serve.
+    fn away(&mut self) -> Option<Duration> {
+        None
     }
 
     /// The longest that the worker may sleep before it serves again, in milliseconds; `None`: until
@@ -344,6 +353,13 @@ impl Worker {
                     }
                     return Ok(());
                 }
+            }
+            if self.tuning.busy_poll.is_zero()
+                && let Some(away) = server.away()
+            {
+                std::thread::sleep(away);
+                woken = true;
+                continue;
             }
             let mut more = false;
             for queue in queues.iter_mut() {

@@ -70,7 +70,9 @@ impl Terminal {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: two new descriptors that nobody else owns.
-        Ok(unsafe { Terminal { _far: File::from_raw_fd(far), near: File::from_raw_fd(near) } })
+        let (far, near) = unsafe { (File::from_raw_fd(far), File::from_raw_fd(near)) };
+        // Copies, unlike these, are closed in the programs that are started.
+        Ok(Terminal { _far: far.try_clone()?, near: near.try_clone()? })
     }
 
     pub fn stdin(&self) -> io::Result<File> {

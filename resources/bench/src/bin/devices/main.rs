@@ -114,8 +114,11 @@ fn run(plan: &Plan) -> io::Result<()> {
     let directory = std::env::temp_dir();
     let parts = Parts {
         vmm: plan.vmm.clone(),
-        alioth: plan.alioth.clone(),
-        terminal: Terminal::open()?,
+        alioth: plan
+            .alioth
+            .clone()
+            .map(|program| io::Result::Ok((program, Terminal::open()?)))
+            .transpose()?,
         kernel: plan.kernel.clone(),
         initrd: directory.join("devices-initramfs"),
         disk: directory.join("devices-disk"),

@@ -42,10 +42,8 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Parts {
     pub vmm: PathBuf,
-    /// Where it is to be had.
-    pub alioth: Option<PathBuf>,
-    /// A stdin for those that will have a terminal.
-    pub terminal: Terminal,
+    /// Where it is to be had, and a stdin, for it will have a terminal.
+    pub alioth: Option<(PathBuf, Terminal)>,
     pub kernel: PathBuf,
     pub initrd: PathBuf,
     pub disk: PathBuf,
@@ -125,11 +123,10 @@ impl Setting {
             Kind::Microvm | Kind::Q35 => ["-kernel", "-initrd", "-append"],
         };
         command.arg(kernel).arg(&parts.kernel).arg(initrd).arg(&parts.initrd).arg(cmdline).arg(parameters);
-        match (self.kind, parts.terminal.stdin()) {
-            (Kind::Alioth, Ok(terminal)) => command.stdin(terminal),
-            _ => command.stdin(Stdio::null()),
-        };
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let terminal = parts.alioth.as_ref().filter(|_| self.kind == Kind::Alioth);
+        let stdin =
+            terminal.and_then(|(_, terminal)| terminal.stdin().ok()).map_or(Stdio::null(), Stdio::from);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -173,7 +170,8 @@ impl Setting {
 
 /// A monitor that is on crates.io (`cargo install alioth-cli`), and among the fastest peers at both devices.
 fn alioth(parts: &Parts) -> Command {
-    let mut command = Command::new(parts.alioth.as_deref().unwrap_or(Path::new("alioth")));
+    let program = parts.alioth.as_ref().map_or(Path::new("alioth"), |(program, _)| program);
+    let mut command = Command::new(program);
     command.args(["boot", "--cpu", "count=1", "--memory"]).arg(format!("size={MEMORY}M"));
     command.arg("--blk").arg(format!("file,path={}", parts.disk.display()));
     command.arg("--net").arg(format!("if={TAP},mac=02:77:00:00:00:02,mtu=1500"));
