@@ -1,4 +1,4 @@
 //! What a front end says.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| devices::switch::fuzz::messages(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| devices::fuzz::messages(data));

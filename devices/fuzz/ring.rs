@@ -1,4 +1,4 @@
 //! What a driver writes into its ring.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| devices::switch::fuzz::ring(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| devices::fuzz::ring(data));

@@ -1,6 +1,6 @@
 //! What ACPI says where nobody else does: how many CPUs there are, and where PCI is configured.
 
-use crate::boot::{Read, word};
+use crate::boot::{LONGEST, Read, is_mapped, word};
 
 /// What the tables say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,22 +11,23 @@ pub struct Hardware {
     pub ecam: u64,
 }
 
-/// Lengths (ACPI 6.5 §5.2.5.3, §5.2.6); a longer table than this is none of a machine's of ours.
+/// Lengths (ACPI 6.5 §5.2.5.3, §5.2.6).
 const RSDP: usize = 36;
 const HEADER: usize = 36;
-const LONGEST: usize = 1 << 16;
 /// Where MADT's entries begin (§5.2.12), and its entry of a local APIC.
 const MADT_ENTRIES: usize = 44;
 const LOCAL_APIC: u8 = 0;
 const ENABLED: u64 = 1;
 /// Where the first base address of MCFG is (PCI Firmware 3.3 §4.1.2).
 const MCFG_BASE: usize = 44;
+/// Bytes of a bus's configuration space.
+const BUS: u64 = 1 << 20;
 const FOUR_GIB: u64 = 4 << 30;
 
 /// Reads the tables that the pointer at `rsdp` leads to.
 pub fn read(rsdp: usize, memory: Read<'_, '_>) -> Hardware {
     let mut hardware = Hardware::default();
-    if !mapped(rsdp) || !memory(rsdp, RSDP).starts_with(b"RSD PTR ") {
+    if !is_mapped(rsdp) || !memory(rsdp, RSDP).starts_with(b"RSD PTR ") {
         return hardware;
     }
     let pointer = memory(rsdp, RSDP);
@@ -41,7 +42,7 @@ pub fn read(rsdp: usize, memory: Read<'_, '_>) -> Hardware {
         match table(word(entry, 0), memory) {
             Some(madt) if madt.starts_with(b"APIC") => hardware.cpus = cpus(madt),
             Some(mcfg) if mcfg.starts_with(b"MCFG") => {
-                hardware.ecam = Some(word(mcfg, MCFG_BASE)).filter(|base| *base < FOUR_GIB).unwrap_or(0);
+                hardware.ecam = Some(word(mcfg, MCFG_BASE)).filter(is_bus).unwrap_or(0);
             }
             _ => {}
         }
@@ -49,13 +50,14 @@ pub fn read(rsdp: usize, memory: Read<'_, '_>) -> Hardware {
     hardware
 }
 
-fn mapped(address: usize) -> bool {
-    address != 0 && (address as u64) < FOUR_GIB - LONGEST as u64
+/// Whether all of a bus's configuration space is mapped.
+fn is_bus(base: &u64) -> bool {
+    *base < FOUR_GIB && base.is_multiple_of(BUS)
 }
 
 /// The table at `address`, as long as it says.
 fn table<'a>(address: u64, memory: Read<'_, 'a>) -> Option<&'a [u8]> {
-    let address = usize::try_from(address).ok().filter(|address| mapped(*address))?;
+    let address = usize::try_from(address).ok().filter(|address| is_mapped(*address))?;
     let len = word(memory(address, HEADER), 4) as u32 as usize;
     (HEADER..=LONGEST).contains(&len).then(|| memory(address, len))
 }

@@ -9,6 +9,8 @@ const PVH_MAGIC: u32 = 0x336e_c578;
 /// Its memory map's type for memory.
 const PVH_RAM: u32 = 1;
 const FOUR_GIB: u64 = 4 << 30;
+/// Most that is read at once; no table of a machine of ours is longer.
+pub const LONGEST: usize = 1 << 16;
 
 /// Reads physical memory.
 pub type Read<'r, 'a> = &'r dyn Fn(usize, usize) -> &'a [u8];
@@ -26,7 +28,7 @@ pub fn read<'a>(address: usize, memory: Read<'_, 'a>) -> Option<BootInfo<'a>> {
 fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
     let (text, map) = (word(info, 24) as usize, word(info, 40) as usize);
     let entries = word(info, 48) as u32 as usize;
-    let text = if text == 0 { &[] } else { memory(text, PAGE) };
+    let text = if is_mapped(text) { memory(text, PAGE) } else { &[] };
     let length = text.iter().position(|byte| *byte == 0).unwrap_or(0);
     let mut boot = BootInfo {
         low_end: 0,
@@ -41,7 +43,8 @@ fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
         command_line: core::str::from_utf8(&text[..length]).unwrap_or(""),
     };
     // The map may be long, but no loader writes more than a page of it.
-    for entry in memory(map, 24 * entries.min(PAGE / 24)).chunks_exact(24) {
+    let entries = if is_mapped(map) { entries.min(PAGE / 24) } else { 0 };
+    for entry in memory(map, 24 * entries).chunks_exact(24) {
         let (start, len) = (word(entry, 0), word(entry, 8));
         let end = start.saturating_add(len);
         match word(entry, 16) as u32 {
@@ -53,6 +56,11 @@ fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
     let hardware = acpi::read(word(info, 32) as usize, memory);
     (boot.vcpus, boot.ecam) = (hardware.cpus.max(1), hardware.ecam);
     boot
+}
+
+/// Whether somebody may have left something at `address`: it is mapped, with what is read behind it.
+pub fn is_mapped(address: usize) -> bool {
+    address != 0 && (address as u64) < FOUR_GIB - LONGEST as u64
 }
 
 /// Eight bytes, little-endian, or as many as are there.

@@ -31,6 +31,8 @@ pub mod clock;
 #[cfg(target_os = "none")]
 pub mod console;
 pub mod file;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod journal;
 #[cfg(target_os = "none")]
 pub mod kernel;

@@ -132,6 +132,13 @@ impl Image {
         Image { file, path, trouble, sectors, block: 512, read_only: false, direct: None, serial }
     }
 
+    /// The same, as if it were opened with O_DIRECT and needed this alignment.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub fn aligned(mut self, align: u32) -> Image {
+        self.direct = Some(align);
+        self
+    }
+
     /// Its size in sectors of 512 bytes.
     pub fn sectors(&self) -> u64 {
         self.sectors

@@ -44,7 +44,7 @@ impl Console {
         let mut config = [0; 4];
         config[..2].copy_from_slice(&columns.to_le_bytes());
         config[2..].copy_from_slice(&rows.to_le_bytes());
-        let server = Teletype { port, starved: false, chain: None };
+        let server = Teletype::new(port);
         let group = Group { queues: vec![RECEIVE, TRANSMIT], server: Box::new(server) };
         Console {
             features: u64::from(size.is_some()) << SIZE,
@@ -57,7 +57,7 @@ impl Console {
 const NAME: &str = "console.0";
 
 /// Serves both queues.
-struct Teletype {
+pub(crate) struct Teletype {
     port: Arc<Mutex<ConsolePort>>,
     /// Keys wait, and the driver has no buffer for them.
     starved: bool,
@@ -69,6 +69,10 @@ fn lock(port: &Mutex<ConsolePort>) -> MutexGuard<'_, ConsolePort> {
 }
 
 impl Teletype {
+    pub(crate) fn new(port: Arc<Mutex<ConsolePort>>) -> Teletype {
+        Teletype { port, starved: false, chain: None }
+    }
+
     /// Hands waiting keys over. Returns how many buffers they took.
     fn receive(&mut self, queue: &mut Queue) -> Result<usize, RingError> {
         let Some(mut chain) = self.chain.take() else { return Ok(0) };

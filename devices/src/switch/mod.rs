@@ -21,11 +21,9 @@
 pub mod counts;
 mod forward;
 mod frame;
-#[cfg(any(test, feature = "fuzz"))]
-pub mod fuzz;
 mod offload;
 mod port;
-mod ring;
+pub(crate) mod ring;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -66,7 +64,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const STACK: usize = 256 << 10;
 
 /// What a switch offers to its machines.
-const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1
+pub(crate) const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1
     | 1 << VIRTIO_F_RING_PACKED
     | 1 << VIRTIO_F_IN_ORDER
     | 1 << VIRTIO_RING_F_INDIRECT_DESC

@@ -10,7 +10,7 @@ use super::Memory;
 use super::peer::{Part, PeerMemory, Pieces};
 use super::segments::Segments;
 use super::window::Window;
-use crate::switch::fuzz::memory_file;
+use crate::fuzz::memory_file;
 use crate::vhost_user::message::Region;
 
 /// Where regions begin, and their bytes: from 0, a gap, two that meet, a gap, the last bytes that may be one.

@@ -184,8 +184,9 @@ impl Device {
                     io.store32(common + register, value as u32);
                     io.store32(common + register + 4, (value >> 32) as u32);
                 }
+                let address = at.doorbell(io.load16(common + 30))?;
                 io.store16(common + 28, 1);
-                Ok(Doorbell { address: at.doorbell(io.load16(common + 30)), queue, wide: false })
+                Ok(Doorbell { address, queue, wide: false })
             }
             Place::Mmio(at) => {
                 let base = at.base;

@@ -36,8 +36,9 @@ pub struct Page {
 impl Pages {
     /// Those of our monitor, one behind the other, and those that the command line names: `SIZE@BASE:PIN`.
     pub fn new(ours: Mmio, command_line: &str) -> Pages {
-        let side_by_side = (0..ours.count)
-            .map(|n| Page { base: ours.base as usize + n as usize * OURS, pin: ours.pin.saturating_add(n) });
+        let base = |n| (ours.base as usize).checked_add(n as usize * OURS).filter(|base| *base < MAPPED);
+        let side_by_side =
+            (0..ours.count).map_while(|n| Some(Page { base: base(n)?, pin: ours.pin.checked_add(n)? }));
         let named = command_line.split_whitespace().filter_map(|word| Page::named(word.strip_prefix(WORD)?));
         let mut pages = Pages::default();
         for (place, page) in pages.pages.iter_mut().zip(side_by_side.chain(named)) {
@@ -114,6 +115,8 @@ mod tests {
         let pages = Pages::new(Mmio { base: 0xe020_0000, count: 2, pin: 3 }, "");
         assert_eq!(pages.count, 2);
         assert_eq!(pages.pages[1], Page { base: 0xe020_1000, pin: 4 });
+        let beyond = Mmio { base: MAPPED as u64 - OURS as u64, count: 2, pin: 3 };
+        assert_eq!(Pages::new(beyond, "").count, 1);
         for word in
             ["512@0x0", "512@feb00000:5", "0xfeb00000:5", "512@0xfeb00000:24", "4K@0xfffff800:5", "1@0x2:1"]
         {

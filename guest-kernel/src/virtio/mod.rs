@@ -10,8 +10,8 @@ pub mod mmio;
 pub mod pci;
 pub mod queue;
 pub mod registers;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod testing;
 
 use workloads::platform::Unavailable;
 

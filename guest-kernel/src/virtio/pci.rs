@@ -28,8 +28,9 @@ const VENDOR: u16 = 0x1af4;
 const MODERN: u16 = 0x1040;
 /// More capabilities than fit into configuration space.
 const MOST_CAPABILITIES: usize = 48;
-/// What is mapped, whoever made the page tables.
+/// What is mapped, whoever made the page tables; and room for the longest part, a table of 2048 vectors.
 const MAPPED: u64 = 4 << 30;
+const PART: u64 = 16 * 2048;
 /// MSI-X message control: enable (§6.8.2.3).
 const MSIX_ENABLE: u16 = 1 << 15;
 /// Where an interrupt message is stored (SDM vol. 3 §11.11.1).
@@ -74,15 +75,12 @@ fn read(io: &dyn Registers, at: usize) -> Result<Function, Refused> {
         match io.load8(capability) {
             MSI_X => {
                 let table = io.load32(capability + 4);
-                function.table = bar(io, at, table & 7)? + (table & !7) as usize;
+                function.table = part(io, at, table & 7, table & !7)?;
                 function.control = capability + 2;
                 function.vectors = (io.load16(function.control) & 0x7ff) + 1;
             }
             VENDOR_SPECIFIC => {
-                let place = || -> Result<usize, Refused> {
-                    let bar = bar(io, at, io.load8(capability + 4).into())?;
-                    Ok(bar + io.load32(capability + 8) as usize)
-                };
+                let place = || part(io, at, io.load8(capability + 4).into(), io.load32(capability + 8));
                 // The first of each kind is the one that the device likes best (§4.1.4.1).
                 match io.load8(capability + 3) {
                     COMMON if function.common == 0 => function.common = place()?,
@@ -112,8 +110,17 @@ fn pointer(io: &dyn Registers, at: usize) -> usize {
     }
 }
 
-/// The address in memory BAR `index`.
-fn bar(io: &dyn Registers, at: usize, index: u32) -> Result<usize, Refused> {
+/// The address of what lies in memory BAR `index`.
+fn part(io: &dyn Registers, at: usize, index: u32, offset: u32) -> Result<usize, Refused> {
+    match bar(io, at, index)? + u64::from(offset) {
+        beyond if beyond > MAPPED - PART => Err(Refused("bar-out-of-reach")),
+        // §4.1.4.3.1, §4.1.4.6.1.
+        askew if !askew.is_multiple_of(4) => Err(Refused("capability-is-askew")),
+        address => Ok(address as usize),
+    }
+}
+
+fn bar(io: &dyn Registers, at: usize, index: u32) -> Result<u64, Refused> {
     if index > 5 {
         return Err(Refused("no-such-bar"));
     }
@@ -124,14 +131,18 @@ fn bar(io: &dyn Registers, at: usize, index: u32) -> Result<usize, Refused> {
     let address = high | u64::from(low & !0xf);
     match low & 1 == 1 || address == 0 || address >= MAPPED {
         true => Err(Refused("bar-out-of-reach")),
-        false => Ok(address as usize),
+        false => Ok(address),
     }
 }
 
 impl Function {
     /// The doorbell of a queue with this `queue_notify_off` (§4.1.4.4).
-    pub fn doorbell(&self, offset: u16) -> usize {
-        self.notify + usize::from(offset) * self.notify_step
+    pub fn doorbell(&self, offset: u16) -> Result<usize, Refused> {
+        match self.notify + usize::from(offset) * self.notify_step {
+            beyond if beyond as u64 > MAPPED - PART => Err(Refused("doorbell-out-of-reach")),
+            askew if !askew.is_multiple_of(2) => Err(Refused("doorbell-is-askew")),
+            address => Ok(address),
+        }
     }
 
     /// Turns MSI-X on, where it has that.
@@ -179,7 +190,7 @@ mod tests {
         let bank = bank(2, true);
         let found = find(&bank, 0, 2, 0).unwrap();
         assert_eq!((found.common, found.device), (0xc000_0000, 0xc000_0800));
-        assert_eq!((found.doorbell(0), found.doorbell(3)), (0xc000_2000, 0xc000_200c));
+        assert_eq!((found.doorbell(0), found.doorbell(3)), (Ok(0xc000_2000), Ok(0xc000_200c)));
         assert_eq!((found.table, found.vectors), (0xc000_1000, 2));
         let at = 2 * SLOT;
         assert_eq!((bank.word(at + COMMAND, 2), bank.word(at + 0x42, 2)), (6, 0x8000));
@@ -199,10 +210,21 @@ mod tests {
             (at + 0x54, [1], "bar-out-of-reach"),
             (at + BARS + 4, [1], "bar-out-of-reach"),
             (at + BARS, [1], "bar-out-of-reach"),
+            (at + 0x5b, [0x40], "bar-out-of-reach"), // behind its BAR, and all memory
+            (at + 0x47, [0x40], "bar-out-of-reach"),
+            (at + 0x58, [2], "capability-is-askew"),
         ] {
             let bank = bank(1, true);
             bank.put(place, &bytes);
             assert_eq!(find(&bank, 0, 1, 0), Err(Refused(why)), "{place:#x}");
+        }
+        let bank = bank(1, true);
+        for (place, byte, why) in
+            [(at + 0x73, 0x10, "doorbell-out-of-reach"), (at + 0x70, 5, "doorbell-is-askew")]
+        {
+            bank.put(place, &[byte]);
+            assert_eq!(find(&bank, 0, 1, 0).unwrap().doorbell(5), Err(Refused(why)));
+            bank.put(place, &[0]);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::switch::fuzz::memory_file;
+use crate::fuzz::memory_file;
 use crate::vhost_user::message::Region;
 
 const SIZE: u16 = 8;

@@ -13,7 +13,7 @@ use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::super::FEATURES;
-use super::super::fuzz::memory_file;
+use crate::fuzz::memory_file;
 use crate::sys::Memory;
 use crate::testing::driver::Driver;
 use crate::vhost_user::channel::{Channel, PeerError};

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use front::{MEMORY, USER};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::super::fuzz::memory_file;
 use super::*;
+use crate::fuzz::memory_file;
 use crate::sys::event;
 use crate::testing::driver::{INDIRECT, NEXT, WRITE};
 use crate::vhost_user::message::*;

@@ -310,14 +310,3 @@ fn the_last_batch_is_in_the_counts_of_a_switch_without_peers() {
     let counts = bench.settled(|counts| !counts.ports[0].connected);
     assert_eq!(counts.ports[0].pairs[0].send.kicks, 1, "the fd's count was taken when it went");
 }
-
-/// What the fuzzer has found worth keeping, again.
-#[test]
-fn the_corpus_of_the_fuzzer() {
-    for (folder, target) in [("messages", fuzz::messages as fn(&[u8])), ("ring", fuzz::ring)] {
-        let folder = format!("{}/fuzz/corpus/{folder}", env!("CARGO_MANIFEST_DIR"));
-        let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
-        assert!(!files.is_empty(), "{folder}");
-        files.iter().for_each(|file| target(&std::fs::read(file).unwrap()));
-    }
-}

@@ -1,37 +1,20 @@
-//! Entrances for fuzzing: bytes in, no panic out. A fuzzer calls them ([`devices/fuzz`]), and the tests
-//! replay its corpus.
+//! Front ends of the switch, and their rings.
 
-use std::fs::{File, OpenOptions, remove_file};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::FEATURES;
-use super::ring::{Ring, Way};
+use super::{MEMORY, PAGE, memory_file};
+use crate::switch::FEATURES;
+use crate::switch::ring::{Ring, Way};
 use crate::sys::event;
 use crate::sys::peer::{PeerMemory, Pieces};
 use crate::vhost_user::backend::{Backend, Device, Setup};
 use crate::vhost_user::message::{HEADER, Header, Region, Request};
 use crate::virtio::ring::{Layout, RingError};
-
-/// Memory of a peer here.
-const MEMORY: u64 = 0x1_0000;
-const PAGE: u64 = 0x1000;
-
-/// A file in memory that nobody else knows of.
-pub fn memory_file(size: u64) -> File {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let path = format!("/dev/shm/vmm-peer-{}-{number}", std::process::id());
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-    let file = file.expect("make a file in memory");
-    remove_file(&path).expect("remove its name");
-    file.set_len(size).expect("size it");
-    file
-}
 
 /// A front end that says `data`: message after message, each with as many fds as the two bits before it
 /// say, the rings of which are then served.

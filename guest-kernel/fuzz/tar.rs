@@ -1,0 +1,4 @@
+//! A root.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| guest_kernel::fuzz::tar(data));
