@@ -43,8 +43,8 @@ fn pvh<'a>(info: &'a [u8], memory: Read<'_, 'a>) -> BootInfo<'a> {
         command_line: core::str::from_utf8(&text[..length]).unwrap_or(""),
     };
     // The map may be long, but no loader writes more than a page of it.
-    let entries = if is_mapped(map) { entries.min(PAGE / 24) } else { 0 };
-    for entry in memory(map, 24 * entries).chunks_exact(24) {
+    let map = if is_mapped(map) { memory(map, 24 * entries.min(PAGE / 24)) } else { &[] };
+    for entry in map.chunks_exact(24) {
         let (start, len) = (word(entry, 0), word(entry, 8));
         let end = start.saturating_add(len);
         match word(entry, 16) as u32 {

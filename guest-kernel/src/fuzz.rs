@@ -10,7 +10,6 @@ extern crate std;
 
 use std::cell::RefCell;
 use std::vec;
-use std::vec::Vec;
 
 use abi::workload::Spec;
 
@@ -39,7 +38,7 @@ pub fn boot(data: &[u8]) {
     };
     let Some(boot) = read(INFORMATION, &look) else { return };
     Pages::new(boot.mmio, boot.command_line);
-    abi::boot_info::workloads(boot.command_line).for_each(|workload| drop(Spec::parse(workload)));
+    abi::boot_info::workloads(boot.command_line).for_each(|workload| _ = Spec::parse(workload));
 }
 
 /// An image that is said to be longer or shorter than it is, and whose headers are summed up right, for no
@@ -221,6 +220,7 @@ pub fn frames(mut data: &[u8]) {
 mod tests {
     use super::*;
     use std::format;
+    use std::vec::Vec;
 
     #[test]
     fn the_corpus_of_the_fuzzer() {
