@@ -286,5 +286,6 @@ fn on_host(
         args: vec!["workload".into(), workload.clone()],
         native: true,
         within: Vec::new(),
+        figures: Vec::new(),
     })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::compare::Output;
-use crate::repro::{Job, Which};
+use crate::repro::{self, Job, Which};
 
 /// Run a published experiment again, and say row by row whether its direction holds here; without a NAME,
 /// list them
@@ -21,6 +21,10 @@ pub struct Args {
     /// A Linux kernel, for what runs in a Linux guest
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// Known tools, too (fio, iperf3, hackbench, …), where an experiment has one: in the same places, in turn
+    /// with our workload, in one table. FOLDER is what resources/image/build makes [default: .lab/image]
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = repro::TOOLS)]
+    tools: Option<PathBuf>,
     /// Only settings whose names have TEXT in them; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
@@ -40,12 +44,12 @@ pub struct Args {
 
 impl Args {
     pub fn resolve(self) -> Job {
-        let Args { name, all, full, kernel, only, warm_up, repeat, out, yes } = self;
+        let Args { name, all, full, kernel, tools, only, warm_up, repeat, out, yes } = self;
         let which = match (name, all) {
             (Some(name), _) => Which::One(name),
             (None, true) => Which::All,
             (None, false) => Which::List,
         };
-        Job { which, full, kernel, only, warm_ups: warm_up, rounds: repeat, yes, outputs: out }
+        Job { which, full, kernel, tools, only, warm_ups: warm_up, rounds: repeat, yes, outputs: out }
     }
 }

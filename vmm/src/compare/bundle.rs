@@ -58,6 +58,9 @@ pub struct Setting {
     /// Words before the program: a container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<String>,
+    /// What is found on its console alone: `NAME=REGEX`, as `--metric` takes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<String>,
 }
 
 /// A setting that was asked for and cannot be.
@@ -328,6 +331,7 @@ pub mod tests {
             args: vec![format!("--{name}")],
             native: false,
             within: vec![],
+            figures: vec![],
         };
         let mut bundle = Bundle::new(host, vec![setting("idle=halt"), setting("idle=guest-poll")]);
         let metric = |name: &str, unit| Metric { name: name.into(), unit, better: Better::Lower };

@@ -126,6 +126,7 @@ mod tests {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             native: args[0] == "workload",
             within: Vec::new(),
+            figures: Vec::new(),
         };
         let said = |settings: &[Setting]| {
             let turns: Vec<Turn> = plan::order(settings.len(), 1, 9).collect();

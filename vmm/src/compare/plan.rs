@@ -108,7 +108,7 @@ fn setting(base: &[String], varied: &[Vary], choice: &[usize]) -> Setting {
     );
     let name = chosen().map(|(knob, value)| format!("{knob}={value}")).collect::<Vec<_>>().join(" ");
     let name = if name.is_empty() { "machine".into() } else { name };
-    Setting { name, args, native: false, within: Vec::new() }
+    Setting { name, args, native: false, within: Vec::new(), figures: Vec::new() }
 }
 
 /// One run to be.

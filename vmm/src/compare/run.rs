@@ -101,7 +101,8 @@ fn evaluate(setting: &Setting, turn: Turn, patterns: &[Pattern], output: Output)
         0 => failed,
         _ => Some(last_words(&output.stderr, status)),
     };
-    for pattern in patterns {
+    let own: Vec<Pattern> = setting.figures.iter().filter_map(|text| text.parse().ok()).collect();
+    for pattern in patterns.iter().chain(&own) {
         match pattern.find(&output.stdout) {
             Some(value) => metrics.push((pattern.metric(), value)),
             None if failed.is_none() => {
@@ -215,7 +216,8 @@ mod tests {
     use super::*;
 
     fn evaluated(code: i32, stdout: &str, stderr: &str, report: Option<&str>, patterns: &[&str]) -> Run {
-        let setting = Setting { name: "a".into(), args: vec![], native: false, within: vec![] };
+        let setting =
+            Setting { name: "a".into(), args: vec![], native: false, within: vec![], figures: vec![] };
         let patterns: Vec<Pattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
         let output = Output {
             status: ExitStatus::from_raw(code << 8),

@@ -61,6 +61,12 @@ impl Boot {
         self.kernel.is_none() && specs.into_iter().any(|spec| spec.workload.name == "chaos")
     }
 
+    /// Whether a workload is a program on a disk.
+    pub fn runs_tools(&self) -> bool {
+        let mut specs = self.workloads.iter().filter_map(|text| Spec::parse(text).ok());
+        specs.any(|spec| spec.workload.name == "tool")
+    }
+
     /// Refuses what would be ignored; names the flag.
     pub fn check(&self) -> Result<(), (&'static str, BootError)> {
         let (builtin, own_init) = (self.kernel.is_none(), self.initrd.is_some());

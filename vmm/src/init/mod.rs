@@ -14,6 +14,7 @@ mod end;
 pub mod plan;
 mod shell;
 mod speak;
+mod tool;
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -103,6 +104,7 @@ fn perform(text: &str, monitor: &Monitor) -> u8 {
         "panic" | "poweroff" | "reboot" | "triple-fault" => {
             failed(spec.workload.name, &end::by(spec.workload.name))
         }
+        "tool" => tool::run(&spec, monitor),
         _ if spec.workload.key("address").is_some() => match address(&spec) {
             Ok(()) => workload::run(&spec, &mut |record| monitor.record(record)),
             Err(error) => failed(&format!("give {CARD} its address"), &error),

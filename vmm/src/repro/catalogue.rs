@@ -7,6 +7,7 @@ use std::path::Path;
 use abi::workload::nearest;
 use serde::{Deserialize, Serialize};
 
+use super::tools::Tool;
 use crate::config::input::{self, InputError};
 use crate::status::{Fatal, Status};
 
@@ -43,6 +44,8 @@ pub struct Experiment {
     pub published: Vec<Published>,
     #[serde(rename = "claim", default)]
     pub claims: Vec<Claim>,
+    /// What everyone knows and that does the same.
+    pub tool: Option<Tool>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -180,9 +183,11 @@ fn parse(name: &str, text: &str) -> Result<Experiment, CatalogueError> {
     let known = |setting: &str| experiment.settings.iter().any(|known| known.name == setting);
     let published = experiment.published.iter().filter_map(|row| row.setting.as_deref());
     let claimed = experiment.claims.iter().flat_map(Claim::settings);
-    if let Some(unknown) = published.chain(claimed).find(|setting| !known(setting)) {
+    let tools = experiment.tool.iter().flat_map(|tool| &tool.settings).map(|setting| setting.name.as_str());
+    if let Some(unknown) = published.chain(claimed).chain(tools).find(|setting| !known(setting)) {
         return Err(fail(format!("names a setting that it does not have: {unknown}")));
     }
+    experiment.tool.as_ref().map_or(Ok(()), Tool::check).map_err(fail)?;
     let bases = experiment.published.iter().filter_map(|row| row.base.as_deref());
     let row = |what: &str| experiment.published.iter().any(|row| row.what == what);
     match bases.into_iter().find(|base| !row(base)) {
@@ -237,8 +242,14 @@ pub mod tests {
                 experiment.name
             );
             for sizes in [&experiment.small, &experiment.full] {
-                for setting in &experiment.settings {
-                    let files = [("kernel", "bzImage"), ("disk", "disk"), ("direct", ",direct")];
+                let tools = experiment.tool.iter().flat_map(|tool| &tool.settings);
+                for setting in experiment.settings.iter().chain(tools) {
+                    let files = [
+                        ("kernel", "bzImage"),
+                        ("disk", "disk"),
+                        ("direct", ",direct"),
+                        ("tools", "disk.img"),
+                    ];
                     let files = files.map(|(key, value)| (key.to_owned(), value.to_owned()));
                     let args = setting.args(&sizes.clone().into_iter().chain(files).collect());
                     let line = std::iter::once("vmm".to_owned()).chain(args.clone()).map(Into::into);

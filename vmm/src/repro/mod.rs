@@ -3,6 +3,7 @@
 //! - [`catalogue`]   the experiments as data: `resources/experiments/*.toml`
 //! - [`conditions`]  what an experiment needs, and whether this host has it
 //! - [`scratch`], [`container`]  a disk, and a container by the host's own tools
+//! - [`tools`]       the tools that everyone knows, beside our workloads
 //! - [`judge`]       claims and published rows against what was found
 //! - [`text`], [`page`]  for people
 
@@ -13,6 +14,7 @@ mod judge;
 mod page;
 mod scratch;
 mod text;
+mod tools;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,10 +27,12 @@ use crate::compare::{Format, Output, analysis};
 use crate::status::{Failure, Status, say};
 
 pub use catalogue::{CatalogueError, Experiment};
+pub use tools::FOLDER as TOOLS;
 
 use conditions::Here;
 use judge::Judgement;
 use scratch::Scratch;
+use tools::{Beside, Folder, ToolsError};
 
 /// The name of this layout. A key may be added under it; none is removed or changes its meaning.
 pub const SCHEMA: &str = "vmm.repro/1";
@@ -41,6 +45,8 @@ pub struct Job {
     pub full: bool,
     /// For what runs in a Linux guest.
     pub kernel: Option<PathBuf>,
+    /// The folder of tools that are to run beside our workloads.
+    pub tools: Option<PathBuf>,
     /// Settings with one of these in their names; empty: all.
     pub only: Vec<String>,
     pub warm_ups: u32,
@@ -67,6 +73,8 @@ pub struct Result {
     pub left_out: Vec<(String, String)>,
     pub bundle: Bundle,
     pub judgement: Judgement,
+    /// A known tool in the same places.
+    pub beside: Option<Beside>,
 }
 
 #[derive(Serialize)]
@@ -93,10 +101,16 @@ pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
         }
         bundle::check(&output.file)?;
     }
+    let folder = job.tools.as_deref().map(Folder::open).transpose()?;
+    if folder.is_some() && experiments.iter().all(|experiment| experiment.tool.is_none()) {
+        let known = catalogue::all()?.into_iter().filter(|one| one.tool.is_some());
+        let name = experiments.into_iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
+        return Err(ToolsError::None { name, known: known.map(|one| one.name).collect() }.into());
+    }
     let here = Here::look(job.kernel.clone());
     let (mut results, mut signal) = (Vec::new(), None);
     for experiment in experiments {
-        let (result, ended) = reproduce(job, &here, experiment)?;
+        let (result, ended) = reproduce(job, &here, folder.as_ref(), experiment)?;
         print(&text::render(&result));
         results.push(result);
         signal = ended;
@@ -111,8 +125,11 @@ pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
         };
         bundle::write(&output.file, &text)?;
     }
-    let failed =
-        results.iter().flat_map(|result| &result.bundle.runs).filter(|run| run.failed.is_some()).count();
+    let runs = results.iter().flat_map(|result| {
+        let beside = result.beside.iter().flat_map(|beside| &beside.bundle.runs);
+        result.bundle.runs.iter().chain(beside)
+    });
+    let failed = runs.filter(|run| run.failed.is_some()).count();
     Ok(match signal {
         Some(number) => Status::Signal(number),
         None if failed > 0 => Status::Guest(1),
@@ -141,6 +158,7 @@ fn chosen(
 fn reproduce(
     job: &Job,
     here: &Here,
+    folder: Option<&Folder>,
     experiment: Experiment,
 ) -> std::result::Result<(Result, Option<u8>), Failure> {
     let mut values = if job.full { experiment.full.clone() } else { experiment.small.clone() };
@@ -149,6 +167,7 @@ fn reproduce(
     // Where the host's own requests go past the page cache, a guest's do, too.
     let direct = if scratch::lacks_direct_io().is_none() { ",direct" } else { "" };
     values.insert("direct".into(), direct.into());
+    values.insert("tools".into(), folder.map(Folder::disk).unwrap_or_default());
     let able: Vec<_> = experiment.settings.iter().map(|setting| here.lacks(setting, &values)).collect();
     let runs = || experiment.settings.iter().zip(&able).filter(|(_, lack)| lack.is_none());
     let disk = match runs().any(|(setting, _)| setting.wants_disk()) {
@@ -177,7 +196,24 @@ fn reproduce(
                 args: setting.args(&values),
                 native: setting.native || setting.container,
                 within,
+                figures: Vec::new(),
             }),
+        }
+    }
+    let (ours, mut beside) = (settings.len(), Vec::new());
+    let tool = experiment.tool.as_ref().zip(folder);
+    for (tool, folder, of) in
+        tool.iter().flat_map(|(tool, folder)| tool.settings.iter().map(move |of| (tool, folder, of)))
+    {
+        if !experiment.settings.iter().any(|wanted| wanted.name == of.name) {
+            continue;
+        }
+        match here.lacks(of, &values).or_else(|| folder.lacks(tool)) {
+            Some(why) => left_out.push((format!("{}, by {}", of.name, tool.name), why)),
+            None => {
+                settings.push(tool.setting(of, &values, folder));
+                beside.push(of.name.clone());
+            }
         }
     }
     if let Some(Ok(container)) = &container
@@ -194,9 +230,10 @@ fn reproduce(
         rounds: job.rounds,
         yes: job.yes,
     };
-    let (bundle, signal) = session::run(&plan)?;
+    let (mut bundle, signal) = session::run(&plan)?;
+    let beside = tool.map(|(tool, _)| tool.hold(&mut bundle, ours, &beside, &experiment.metric));
     let judgement = judge::judge(&experiment, &bundle);
-    Ok((Result { experiment, full: job.full, left_out, bundle, judgement }, signal))
+    Ok((Result { experiment, full: job.full, left_out, bundle, judgement, beside }, signal))
 }
 
 fn json(results: &[Result]) -> String {

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use super::Result;
+use super::catalogue::Experiment;
 use super::judge::Verdict;
 use super::text;
+use super::tools::Beside;
 use crate::compare::picture::{document, escape, section};
 use crate::compare::words;
 
@@ -68,7 +70,9 @@ fn one(result: &Result) -> String {
             escape(&published)
         );
     }
-    html.push_str("</table></div>\n<ul>\n");
+    html.push_str("</table></div>\n");
+    result.beside.iter().for_each(|beside| html.push_str(&tools(experiment, beside)));
+    html.push_str("<ul>\n");
     for claim in &judgement.claims {
         let (claim, found, said) = (escape(&claim.claim), escape(&claim.found), verdict(claim.verdict));
         put!(html, "<li>{claim}: {found} · {said}</li>");
@@ -84,6 +88,30 @@ fn one(result: &Result) -> String {
     html
 }
 
+/// Our workload and the tool that everyone knows, place by place.
+fn tools(experiment: &Experiment, beside: &Beside) -> String {
+    let mut html = String::new();
+    let name = escape(&beside.name);
+    put!(html, "<h3>{name} in the same places</h3>\n<div class=\"wide\"><table>");
+    put!(html, "<tr><th></th><th>ours</th><th>{name}</th><th>ratio</th><th>95 % interval</th>");
+    put!(html, "<th>exits: ours</th><th>{name}</th></tr>");
+    for pair in &beside.pairs {
+        let [ours, tool] =
+            [pair.ours_ns, pair.tool_ns].map(|ns| ns.map_or("–".into(), |ns| text::here(experiment, ns)));
+        let [ours_exits, tool_exits] =
+            [pair.ours_exits, pair.tool_exits].map(|exits| exits.map_or("–".into(), words::figures));
+        let ratio = pair.ratio.map_or("–".into(), words::ratio);
+        let interval = pair.interval.map_or(String::new(), words::interval);
+        let setting = escape(&pair.setting);
+        put!(
+            html,
+            "<tr><td>{setting}</td><td>{ours}</td><td>{tool}</td><td>{ratio}</td><td>{interval}</td><td>{ours_exits}</td><td>{tool_exits}</td></tr>"
+        );
+    }
+    html.push_str("</table></div>\n<p class=\"key\">The tool's time to ours; exits are for one operation, the tool's with its start and end.</p>\n");
+    html
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::judge;
@@ -96,7 +124,7 @@ mod tests {
         let result = || {
             let (experiment, bundle) = (experiment(), sample());
             let judgement = judge::judge(&experiment, &bundle);
-            Result { experiment, full: true, left_out: Vec::new(), bundle, judgement }
+            Result { experiment, full: true, left_out: Vec::new(), bundle, judgement, beside: None }
         };
         let page = render(&[result(), result()]);
         assert_eq!(page.matches("<article").count(), 2);

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::Result;
 use super::catalogue::Experiment;
 use super::judge::Row;
-use crate::compare::words;
+use super::tools::Beside;
+use crate::compare::{analysis, words};
 
 /// Writing to a String cannot fail.
 macro_rules! line {
@@ -48,6 +49,7 @@ pub fn render(result: &Result) -> String {
     }
     line!(text, "size       {}", size(result));
     table(&mut text, experiment, &judgement.rows);
+    result.beside.iter().for_each(|beside| tools(&mut text, experiment, beside));
     for (name, why) in &result.left_out {
         line!(text, "left out   {name}: {why}");
     }
@@ -105,6 +107,40 @@ fn table(text: &mut String, experiment: &Experiment, rows: &[Row]) {
     line!(text, "{:<width$}  ratios are of times, to the first row of a kind that ran here\n", "");
 }
 
+/// Our workload and the tool that everyone knows, place by place.
+fn tools(text: &mut String, experiment: &Experiment, beside: &Beside) {
+    let width = beside.pairs.iter().map(|pair| pair.setting.chars().count()).max().unwrap_or(0);
+    let name = &beside.name;
+    let head = format!(
+        "{:>12}  {name:>12}  {:>7}  {:<15}  {:>12}  {name:>12}",
+        "ours", "ratio", "95 % interval", "exits: ours"
+    );
+    line!(text, "{:<width$}  {head}", "");
+    for pair in &beside.pairs {
+        let [ours, tool] =
+            [pair.ours_ns, pair.tool_ns].map(|ns| ns.map_or("-".into(), |ns| here(experiment, ns)));
+        let [ours_exits, tool_exits] =
+            [pair.ours_exits, pair.tool_exits].map(|exits| exits.map_or("-".into(), words::figures));
+        let ratio = pair.ratio.map_or("-".into(), words::ratio);
+        let interval = pair.interval.map_or(String::new(), words::interval);
+        line!(
+            text,
+            "{:<width$}  {ours:>12}  {tool:>12}  {ratio:>7}  {interval:<15}  {ours_exits:>12}  {tool_exits:>12}",
+            pair.setting
+        );
+    }
+    line!(
+        text,
+        "{:<width$}  the tool's time to ours; exits are for one operation, the tool's with its start and end\n",
+        ""
+    );
+    for class in analysis::analyse(&beside.bundle) {
+        for (of, why) in class.settings.iter().flat_map(|of| of.failed.iter().map(move |why| (of, why))) {
+            line!(text, "failed     {}: {why}", of.name);
+        }
+    }
+}
+
 /// What is held against what.
 pub fn name(row: &Row) -> String {
     match &row.setting {
@@ -134,7 +170,7 @@ mod tests {
         let (experiment, bundle) = (experiment(), sample());
         let judgement = judge::judge(&experiment, &bundle);
         let left_out = vec![("x".to_owned(), "needs y".to_owned())];
-        let text = render(&Result { experiment, full: false, left_out, bundle, judgement });
+        let text = render(&Result { experiment, full: false, left_out, bundle, judgement, beside: None });
         for words in [
             "b | idle=guest-poll              12.0 s   0.55×       1.00 µs    0.50×  0.50 – 0.50      same direction",
             "left out   x: needs y",

@@ -18,6 +18,15 @@ pub fn mount(target: &CStr, kind: &CStr) -> io::Result<()> {
     checked(result.into()).map(drop)
 }
 
+/// Mounts what is on a block device, to be read alone.
+pub fn mount_disk(device: &CStr, target: &CStr, kind: &CStr) -> io::Result<()> {
+    // SAFETY: three strings that end in NUL and outlive the call; no data.
+    let result = unsafe {
+        libc::mount(device.as_ptr(), target.as_ptr(), kind.as_ptr(), libc::MS_RDONLY, std::ptr::null())
+    };
+    checked(result.into()).map(drop)
+}
+
 /// finit_module(2), without parameters. `compressed`: the kernel is to unpack the file first.
 pub fn load_module(file: &File, compressed: bool, parameters: &CStr) -> io::Result<()> {
     // uapi/linux/module.h: MODULE_INIT_COMPRESSED_FILE.

@@ -11,6 +11,7 @@ mod linux;
 pub mod native;
 mod start;
 mod streams;
+pub mod tool;
 
 use abi::record::{Outcome, Record};
 use abi::workload::Spec;
@@ -30,6 +31,7 @@ pub fn run(spec: &Spec<'_>, results: &mut dyn FnMut(&Record<'_>)) -> u8 {
         // Linux has sockets and processes to hack on; elsewhere it is made of semaphores.
         "hackbench" => hackbench::run(&linux, spec, &mut results),
         "http" => http::run(&linux, spec, &mut results),
+        "tool" => tool::run(spec, &["sh"], &mut results),
         "rr" | "bulk" if spec.word("over") == "tcp" => streams::run(&linux, spec, &mut results),
         "ipc" => hogs::beside(spec.count("hogs"), || workloads::run(&linux, spec, &mut results)),
         _ => {

@@ -350,6 +350,18 @@ pub const ALL: &[Workload] = &[
         ],
     },
     Workload {
+        name: "tool",
+        about: "a program from a disk, run in that disk's root, beside which the others can be held: its figure is what it prints",
+        places: LINUX,
+        keys: &[
+            key("command", Kind::Words, "true", "what its shell runs; natively, this host's"),
+            PEER,
+            ADDRESS,
+            key("disk", Kind::Number { min: 0, max: 25 }, "0", "which disk of a guest's"),
+            key("items", MANY, "1", "operations that counts are divided by: as many as the program makes"),
+        ],
+    },
+    Workload {
         name: "probe",
         about: "one mechanism, many times: what it costs here; Linux has cpuid, syscall, timer and touch",
         places: EVERYWHERE,

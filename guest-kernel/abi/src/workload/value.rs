@@ -19,6 +19,8 @@ pub enum Kind {
     Peer,
     /// A path, which has no comma; `-`: none.
     File,
+    /// A command line, which has no comma.
+    Words,
 }
 
 /// What a CPU without work does.
@@ -63,7 +65,7 @@ impl Kind {
             Kind::Some(words) => word == ALL || word.split('+').all(|one| words.contains(&one)),
             Kind::Idle => Idle::parse(word).is_some(),
             Kind::Peer => peer(word).is_some(),
-            Kind::File => !word.is_empty(),
+            Kind::File | Kind::Words => !word.is_empty(),
         }
     }
 }
@@ -85,6 +87,7 @@ impl fmt::Display for Kind {
             Kind::Idle => write!(f, "halt, spin:MICROSECONDS or poll"),
             Kind::Peer => write!(f, "an address, A.B.C.D or A.B.C.D:PORT"),
             Kind::File => write!(f, "a path without a comma"),
+            Kind::Words => write!(f, "a command line without a comma"),
         }
     }
 }
