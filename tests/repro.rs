@@ -160,6 +160,43 @@ fn groups_and_disks_of_linux_guests() {
     }
 }
 
+#[test]
+fn known_tools_stand_beside_ours_in_the_same_places() {
+    if !in_lab() || linux_guest().is_none() {
+        return;
+    }
+    let Some(kernel) = kernels::cloud() else { return };
+    let folder = std::env::var("LAB_DIR").map(|lab| format!("{lab}/image")).unwrap_or_default();
+    let kernel = kernel.bzimage.display().to_string();
+    let tools = format!("--tools={folder}");
+    for (name, row) in
+        [("hackbench", "Linux guest, 1 vCPU"), ("blk", "Linux guest, read, 16"), ("http", "bridge by a")]
+    {
+        let once = ["--warm-up=0", "--repeat=1"];
+        let asked = [&[name, "--kernel", &kernel, "--only", row, &tools][..], &once[..]].concat();
+        let (results, text, page) = found(&asked);
+        let beside = results[0]["beside"]["pairs"].as_array().unwrap_or_else(|| panic!("no tool: {text}"));
+        assert!(!beside.is_empty(), "{text}");
+        for pair in beside {
+            for key in ["ours_ns", "tool_ns", "ours_exits", "tool_exits"] {
+                assert!(pair[key].as_f64() > Some(0.0), "{key} of {name}: {pair}\n{text}");
+            }
+        }
+        let tool = results[0]["beside"]["name"].as_str().expect("a name");
+        assert!(page.contains(tool), "{tool} is not on the page");
+    }
+}
+
+#[test]
+fn tools_that_are_not_there_say_what_makes_them() {
+    let output = repro(&["hackbench", "--tools=/no/such"]);
+    assert_eq!(output.status.code(), Some(65));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("/no/such: no tools there; resources/image/build makes them"), "{said}");
+    let output = repro(&["null", "--tools=/no/such"]);
+    assert_ne!(output.status.code(), Some(0));
+}
+
 /// Each claim, and what became of it.
 fn pairs(result: &Value) -> Vec<(&Value, &Value)> {
     let list = |value: &'_ Value| value.as_array().map_or(0, Vec::len);
