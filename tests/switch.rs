@@ -278,7 +278,8 @@ fn two_linux_guests_stream_through_it() {
     let ports = report["ports"].as_array().expect("ports");
     for (from, to) in [(&ports[0], &ports[1]), (&ports[1], &ports[0])] {
         let (packets, bytes) = (sum(from, "send", "packets"), sum(from, "send", "bytes"));
-        assert!(bytes > 4 << 20, "{bytes} bytes: {report:#}");
+        // iperf3 ends when it has written its 4 MiB, and throws away what its socket still holds then.
+        assert!(bytes > 2 << 20, "{bytes} bytes: {report:#}");
         // Both took the offloads, so that frames are longer than any wire's, and nothing is done to them.
         assert!(bytes / packets > 1514, "{bytes} bytes in {packets} packets");
         // What the first said before the second was there went nowhere.
