@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::request::{Limits, Request, SECTOR, SERIAL};
+use super::shape::Shape;
 use super::trouble::Trouble;
 use crate::sys::file;
 
@@ -59,30 +60,41 @@ pub struct Image {
     file: File,
     path: PathBuf,
     trouble: Trouble,
-    sectors: u64,
-    block: u32,
+    shape: Shape,
     read_only: bool,
     direct: Option<u32>,
     serial: [u8; SERIAL],
 }
 
-/// How long a lock may outlive a process that was killed: the kernel closes what its io_uring had registered
+/// How long an image may stay another's that was killed: the kernel closes what its io_uring had registered
 /// only some time after it, and not before the last request has ended, which is well so.
 const LINGERS: Duration = Duration::from_secs(1);
 
-fn lock(file: &File, options: &Options) -> Result<(), ImageError> {
-    let path = || options.path.clone();
+/// Takes what another may have, with an error of `codes`, for no longer than that.
+fn once_free<T>(codes: &[i32], take: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let began = Instant::now();
     loop {
-        match file::lock(file, !options.read_only) {
-            Ok(()) => return Ok(()),
-            Err(error) if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
-                return Err(ImageError::Lock { path: path(), source: error });
+        match take() {
+            Err(error) if began.elapsed() < LINGERS && has(&error, codes) => {
+                thread::sleep(Duration::from_millis(5));
             }
-            Err(_) if began.elapsed() > LINGERS => return Err(ImageError::Locked(path())),
-            Err(_) => thread::sleep(Duration::from_millis(5)),
+            taken => return taken,
         }
     }
+}
+
+fn has(error: &io::Error, codes: &[i32]) -> bool {
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// One writer, or many readers. A device has a lock by each of its names; that it has one writer whatever its
+/// name is O_EXCL's affair.
+fn lock(file: &File, options: &Options) -> Result<(), ImageError> {
+    const TAKEN: &[i32] = &[libc::EAGAIN, libc::EACCES];
+    once_free(TAKEN, || file::lock(file, !options.read_only)).map_err(|source| match has(&source, TAKEN) {
+        true => ImageError::Locked(options.path.clone()),
+        false => ImageError::Lock { path: options.path.clone(), source },
+    })
 }
 
 impl Drop for Image {
@@ -102,34 +114,34 @@ impl Image {
         room.copy_from_slice(options.serial.as_bytes());
 
         let file = open(options)?;
-        let measure = |source| ImageError::Measure { path: path(), source };
-        let meta = file.metadata().map_err(measure)?;
-        let (size, sector) = if meta.file_type().is_block_device() {
-            file::block_size(&file).map_err(measure)?
-        } else {
-            (meta.len(), SECTOR as u32)
-        };
+        let measured = Shape::of(&file);
+        let shape = measured.map_err(|source| ImageError::Measure { path: path(), source })?;
+        if shape.read_only && !options.read_only {
+            let source = io::Error::from_raw_os_error(libc::EROFS);
+            return Err(ImageError::Open { path: path(), source, hint: ONLY_READ });
+        }
         lock(&file, options)?;
 
-        let direct = if options.direct { Some(file::direct_alignment(&file)) } else { None };
-        let block = direct.map_or(sector, |direct| direct.offset.max(sector));
+        let direct = options.direct.then(|| file::direct_alignment(&file, shape.block));
+        let shape = shape.at_least(direct.map_or(0, |direct| direct.offset));
+        let Shape { size, block, .. } = shape;
         if size == 0 {
             return Err(ImageError::Empty(path()));
         }
         if !size.is_multiple_of(block.into()) {
             return Err(ImageError::Uneven { path: path(), size, block });
         }
-        let (sectors, read_only) = (size / SECTOR, options.read_only);
+        let (trouble, read_only) = (Trouble::default(), options.read_only);
         let direct = direct.map(|direct| direct.memory);
-        let trouble = Trouble::default();
-        Ok(Image { file, path: path(), trouble, sectors, block, read_only, direct, serial })
+        Ok(Image { file, path: path(), trouble, shape, read_only, direct, serial })
     }
 
     /// Any file, with as many sectors as it is said to have.
     #[cfg(any(test, feature = "fuzz"))]
     pub fn over(file: File, sectors: u64) -> Image {
         let (path, trouble, serial) = (PathBuf::from("test"), Trouble::default(), [0; SERIAL]);
-        Image { file, path, trouble, sectors, block: 512, read_only: false, direct: None, serial }
+        let shape = Shape::of_file(sectors * SECTOR);
+        Image { file, path, trouble, shape, read_only: false, direct: None, serial }
     }
 
     /// The same, as if it were opened with O_DIRECT and needed this alignment.
@@ -141,12 +153,12 @@ impl Image {
 
     /// Its size in sectors of 512 bytes.
     pub fn sectors(&self) -> u64 {
-        self.sectors
+        self.shape.size / SECTOR
     }
 
-    /// Bytes of its logical block: 512, or what the host needs.
-    pub fn block(&self) -> u32 {
-        self.block
+    /// As it was when it was opened.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     pub fn read_only(&self) -> bool {
@@ -165,7 +177,7 @@ impl Image {
 
     /// For [`super::request`].
     pub fn limits(&self) -> Limits {
-        Limits { sectors: self.sectors, read_only: self.read_only }
+        Limits { sectors: self.sectors(), read_only: self.read_only }
     }
 
     /// Another may have it: at once, and not when the last io_uring that knows the file is gone. Nothing may be
@@ -183,6 +195,15 @@ impl Image {
         &self.path
     }
 
+    /// What a read finds that begins, or ends, where there is nothing any more.
+    pub fn ends(&self) -> io::Error {
+        let why = match self.shape.device {
+            true => "the device ends before that: it has shrunk, or is gone",
+            false => "the file ends before that: it has shrunk",
+        };
+        io::Error::new(io::ErrorKind::UnexpectedEof, why)
+    }
+
     /// The host has failed to do what `request` asks.
     pub fn failed(&self, request: &Request, error: &io::Error) {
         self.trouble.tell(&self.path.display().to_string(), request, error);
@@ -194,6 +215,8 @@ impl AsFd for Image {
         self.file.as_fd()
     }
 }
+
+const ONLY_READ: &str = "; it can only be read: add `ro`";
 
 fn open(options: &Options) -> Result<File, ImageError> {
     let path = &options.path;
@@ -208,17 +231,23 @@ fn open(options: &Options) -> Result<File, ImageError> {
         flags |= libc::O_DIRECT;
     }
     if kind.is_block_device() && !options.read_only {
-        // open(2): of a block device, one that is mounted is refused.
+        // open(2): of a block device, one that is mounted, or that another has opened so, is refused.
         flags |= libc::O_EXCL;
     }
-    let open = |write| OpenOptions::new().read(true).write(write).custom_flags(flags).open(path);
+    let open = |write| {
+        let mut open = OpenOptions::new();
+        open.read(true).write(write).custom_flags(flags);
+        once_free(&[libc::EBUSY], || open.open(path))
+    };
     open(!options.read_only).map_err(|source| match source.raw_os_error() {
         Some(libc::EINVAL) if options.direct => {
             error(source, "; its filesystem knows no O_DIRECT: leave `direct` out")
         }
-        Some(libc::EBUSY) => error(source, "; it is mounted, or part of another device"),
+        Some(libc::EBUSY) => {
+            error(source, "; it is mounted, part of another device, or another machine's disk")
+        }
         Some(libc::EACCES | libc::EPERM | libc::EROFS) if !options.read_only && open(false).is_ok() => {
-            error(source, "; it can only be read: add `ro`")
+            error(source, ONLY_READ)
         }
         _ => error(source, ""),
     })

@@ -1,6 +1,7 @@
 //! virtio-blk (virtio 1.2 §5.2): a raw file or block device as a disk.
 //!
 //! - [`image`]    the file: opened, measured, locked
+//! - [`shape`]    its size and blocks
 //! - [`request`]  what a chain asks for, pure
 //! - [`sync`]     one request after the other, by `preadv` and `pwritev` in the worker
 //! - [`uring`]    many at once, by io_uring
@@ -8,6 +9,7 @@
 
 pub mod image;
 pub mod request;
+pub mod shape;
 pub mod sync;
 #[cfg(test)]
 mod tests;
@@ -111,7 +113,7 @@ fn features(image: &Image, queues: u16) -> u64 {
         (VIRTIO_BLK_F_FLUSH, true),
         (VIRTIO_BLK_F_MQ, queues > 1),
         (VIRTIO_BLK_F_RO, image.read_only()),
-        (VIRTIO_BLK_F_DISCARD, !image.read_only()),
+        (VIRTIO_BLK_F_DISCARD, !image.read_only() && image.shape().discard.is_some()),
         (VIRTIO_BLK_F_WRITE_ZEROES, !image.read_only()),
     ];
     bits.iter().filter(|(_, on)| *on).fold(0, |features, (bit, _)| features | 1 << bit)
@@ -123,16 +125,20 @@ fn config(image: &Image, queues: u16) -> [u8; CONFIG] {
     let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &image.sectors().to_le_bytes());
     put(12, &SEGMENTS.to_le_bytes());
-    put(20, &image.block().to_le_bytes());
-    // Topology: a physical block is a page, whatever the logical one; best in pages.
-    put(24, &[(4096 / image.block()).max(1).ilog2() as u8, 0]);
-    put(26, &((4096 / image.block()).max(1) as u16).to_le_bytes());
+    let shape = image.shape();
+    let blocks = |bytes: u32| bytes / shape.block;
+    put(20, &shape.block.to_le_bytes());
+    // Topology, in logical blocks: 2^n of them in a physical one, how many before the first such, the least
+    // that is well written at once, and what is best.
+    put(24, &[blocks(shape.physical).ilog2() as u8, blocks(shape.first) as u8]);
+    put(26, &u16::try_from(blocks(shape.smallest)).unwrap_or(u16::MAX).to_le_bytes());
+    put(28, &blocks(shape.best).to_le_bytes());
     put(34, &queues.to_le_bytes());
     for at in [36, 48] {
         put(at, &request::MOST_SECTORS.to_le_bytes());
         put(at + 4, &(request::MOST_RANGES as u32).to_le_bytes());
     }
-    put(44, &(image.block() / request::SECTOR as u32).to_le_bytes());
+    put(44, &(shape.discard.unwrap_or(shape.block) / request::SECTOR as u32).to_le_bytes());
     put(56, &[1]);
     config
 }

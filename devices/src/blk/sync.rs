@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::image::Image;
 use super::request::{self, Answer, Op, Range, Request};
 use crate::sys::bounce::Bounce;
-use crate::sys::file;
 use crate::sys::segments::Segments;
+use crate::sys::{block, file};
 use crate::virtio::chain::Chain;
 use crate::virtio::queue::{ChainHandler, Served};
 use crate::virtio::tally::{Shared, Tally};
@@ -105,21 +105,17 @@ const BOUNCE: usize = 256 << 10;
 pub fn read(image: &Image, mut offset: u64, data: &mut Segments) -> io::Result<()> {
     let Some(align) = image.direct().filter(|&align| !data.aligned(align)) else {
         file::read_at(image.as_fd(), data, offset)?;
-        return if data.is_empty() { Ok(()) } else { Err(shrunk()) };
+        return if data.is_empty() { Ok(()) } else { Err(image.ends()) };
     };
     let mut bounce = Bounce::new(data.len().min(BOUNCE), align);
     while !data.is_empty() {
         bounce.truncate(data.len());
         if bounce.read_at(image.as_fd(), offset)? < bounce.bytes().len() {
-            return Err(shrunk());
+            return Err(image.ends());
         }
         offset += data.write(bounce.bytes()) as u64;
     }
     Ok(())
-}
-
-fn shrunk() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before that: it has shrunk")
 }
 
 /// Writes `data` to the image.
@@ -145,19 +141,23 @@ fn clear(image: &Image, op: Op, range: &Range) -> io::Result<()> {
         return Ok(());
     }
     let fd = image.as_fd();
-    match file::deallocate(fd, range.unmap, range.offset, range.len) {
-        // tmpfs has holes but no zeroed ranges: what was given back reads as zero too.
-        Err(error) if op == Op::WriteZeroes && unsupported(&error) => {
-            match file::deallocate(fd, true, range.offset, range.len) {
-                Err(error) if unsupported(&error) => zero(image, range),
-                other => other,
-            }
-        }
-        other => other,
+    if op == Op::Discard {
+        return match image.shape().device {
+            true => block::discard(fd, range.offset, range.len),
+            false => file::deallocate(fd, true, range.offset, range.len),
+        };
     }
+    // tmpfs has holes but no zeroed ranges, a device may have zeroes but no holes: either reads as zero.
+    for punch in [range.unmap, !range.unmap] {
+        match file::deallocate(fd, punch, range.offset, range.len) {
+            Err(error) if unsupported(&error) => {}
+            other => return other,
+        }
+    }
+    zero(image, range)
 }
 
-/// Where the filesystem knows neither: zeroes, 64 KiB at a time.
+/// Where the host knows neither: zeroes, 64 KiB at a time.
 fn zero(image: &Image, range: &Range) -> io::Result<()> {
     let mut bounce = Bounce::new(64 << 10, image.direct().unwrap_or(512));
     let mut at = 0;

@@ -107,19 +107,6 @@ fn set_lock(fd: &impl AsFd, kind: i32) -> io::Result<()> {
     result(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &lock) } as isize).map(drop)
 }
 
-/// Size of a block device in bytes, and its logical sector size.
-pub fn block_size(fd: &impl AsFd) -> io::Result<(u64, u32)> {
-    const BLKGETSIZE64: u32 = 0x8008_1272;
-    const BLKSSZGET: u32 = 0x1268;
-    let (mut size, mut sector) = (0_u64, 0_i32);
-    let fd = fd.as_fd().as_raw_fd();
-    // SAFETY: BLKGETSIZE64 writes one u64.
-    result(unsafe { libc::ioctl(fd, BLKGETSIZE64 as _, &mut size) } as isize)?;
-    // SAFETY: BLKSSZGET writes one int.
-    result(unsafe { libc::ioctl(fd, BLKSSZGET as _, &mut sector) } as isize)?;
-    Ok((size, sector.max(512) as u32))
-}
-
 /// What O_DIRECT needs addresses and lengths in memory, and positions in the file, to be multiples of.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectAlignment {
@@ -127,8 +114,9 @@ pub struct DirectAlignment {
     pub offset: u32,
 }
 
-/// As the host tells it (statx(2), STATX_DIOALIGN, since 6.1); 512 and 512 where it does not.
-pub fn direct_alignment(fd: &impl AsFd) -> DirectAlignment {
+/// As the host tells it (statx(2), STATX_DIOALIGN, since 6.1); where it does not, both are a logical `block`,
+/// which every kernel is content with.
+pub fn direct_alignment(fd: &impl AsFd, block: u32) -> DirectAlignment {
     const STATX_DIOALIGN: u32 = 0x2000;
     // SAFETY: plain data, for which zero is valid.
     let mut answer: libc::statx = unsafe { std::mem::zeroed() };
@@ -140,5 +128,5 @@ pub fn direct_alignment(fd: &impl AsFd) -> DirectAlignment {
     if code == 0 && answer.stx_mask & STATX_DIOALIGN != 0 && answer.stx_dio_mem_align != 0 {
         return DirectAlignment { memory: answer.stx_dio_mem_align, offset: answer.stx_dio_offset_align };
     }
-    DirectAlignment { memory: 512, offset: 512 }
+    DirectAlignment { memory: block, offset: block }
 }

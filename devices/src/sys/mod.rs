@@ -13,10 +13,12 @@
 //! - [`link`]      that a host network interface has changed
 //! - [`vhost`]     /dev/vhost-net
 //! - [`socket`]    bytes and file descriptors over a Unix socket
-//! - [`file`]      vectored input and output between a file and [`segments`], locks, ioctls
+//! - [`file`]      vectored input and output between a file and [`segments`], locks
+//! - [`block`]     block devices
 #![allow(unsafe_code)]
 
 pub mod bell;
+pub mod block;
 pub mod bounce;
 pub mod copy;
 pub mod event;
