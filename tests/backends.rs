@@ -79,6 +79,12 @@ impl Daemon {
         Some(daemon)
     }
 
+    /// It answers nobody any more, and is still there.
+    fn stop(&self) {
+        let sent = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status();
+        assert!(sent.expect("run kill").success());
+    }
+
     /// By a signal that it can't see coming; its socket is left behind.
     fn kill(&mut self) {
         self.child.kill().expect("kill it");
@@ -134,6 +140,24 @@ fn the_built_in_kernel_does_the_same_over_either() {
     let Some(_daemon) = Daemon::start(&image, &socket) else { return };
     let there = run(format!("vhost-user={}", socket.display()), "vhost-user");
     assert_eq!((sum(&there, "chains"), sum(&there, "kicks_seen")), (None, Some(0)));
+}
+
+#[test]
+fn a_server_that_stops_answering_keeps_no_machine_from_its_end() {
+    let Some(_) = any_guest() else { return };
+    let (image, socket) = (scratch("disk"), scratch("socket"));
+    File::create(&image).expect("make a file").set_len(4 << 20).expect("make it longer");
+    let Some(daemon) = Daemon::start(&image, &socket) else { return };
+    let disk = format!("--disk=vhost-user={}", socket.display());
+    let mut machine = vmm(["--memory", "64M", "--workload", "journal,items=1000000", &disk]).spawn();
+    machine.until("journal: kept ");
+    daemon.stop();
+    machine.signal("TERM");
+    let ended = machine.end();
+    ended.expect("signal", 143);
+    device(&ended, "vhost-user");
+    // It was not waited for until patience ran out.
+    assert!(!ended.stderr.contains("did not answer"), "{}", ended.stderr);
 }
 
 #[test]

@@ -44,8 +44,12 @@ pub fn peer(mut data: &[u8]) {
     let memory = memory(&[]);
     let layout = Layout { size: 16, descriptors: PAGE, available: 2 * PAGE, used: 3 * PAGE };
     let Some(resources) = resources(&memory, layout, 0) else { return };
-    let Ok(mut rings) = Rings::new(vec![resources], session.features(), 1) else { return };
-    if rings.give(&session, what & 4 != 0).is_ok() && rings.take(&session).is_ok() {
+    let Ok(mut rings) = Rings::new(vec![resources], session.features()) else { return };
+    if what & 4 != 0 {
+        let _ = rings.give(&session, 1);
+        rings.lose();
+    }
+    if rings.give(&session, 1).is_ok() && rings.take(&session).is_ok() {
         let _ = session.look();
     }
     rings.into_queues();

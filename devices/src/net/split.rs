@@ -74,6 +74,15 @@ impl QueueBackend for Split {
         queues.extend(self.data.stop());
         queues
     }
+
+    fn stop_soon(&mut self) -> bool {
+        self.control.stop();
+        self.data.stop_soon()
+    }
+
+    fn stopped(&mut self) -> bool {
+        self.data.stopped()
+    }
 }
 
 /// Serves the control queue, and no other.

@@ -4,7 +4,9 @@ use std::io;
 #[cfg(test)]
 use std::os::fd::IntoRawFd;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -34,6 +36,36 @@ pub fn event_fd(fd: OwnedFd) -> EventFd {
 pub enum Ready {
     Read = libc::POLLIN,
     Write = libc::POLLOUT,
+}
+
+/// Connects, or says at once that it can't be now: one whose queue of callers is full (EAGAIN) would have us
+/// wait for as long as it likes.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let path = path.as_os_str().as_bytes();
+    // SAFETY: plain data, for which zero is valid.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    // One byte of it stays the end of the name.
+    if path.len() >= address.sun_path.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path is too long for a socket"));
+    }
+    for (place, byte) in address.sun_path.iter_mut().zip(path) {
+        *place = *byte as libc::c_char;
+    }
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no memory is involved.
+    let socket = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was made just now, and nobody else knows of it.
+    let stream = unsafe { UnixStream::from_raw_fd(socket) };
+    let len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the kernel reads an address as long as it says.
+    match unsafe { libc::connect(socket, (&raw const address).cast(), len) } {
+        0 => Ok(stream),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Sends as much as goes at once; descriptors go with the first byte. Never raises SIGPIPE.
@@ -88,4 +120,22 @@ pub fn wait_any<const N: usize>(
 pub fn shut_down(socket: BorrowedFd<'_>) {
     // SAFETY: a number and a constant; no memory.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::testing::machine::Scratch;
+
+    #[test]
+    fn one_that_answers_nobody_is_not_waited_for() {
+        let path = Scratch::new("calls");
+        let listener = UnixListener::bind(&*path).unwrap();
+        // SAFETY: no memory is involved. One caller may wait, and no more.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let _waits = connect(&path).unwrap();
+        assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
 }

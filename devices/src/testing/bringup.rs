@@ -84,6 +84,7 @@ impl Rig {
     /// From reset to DRIVER_OK: all that is offered but `without`, each queue of `size` with a vector.
     pub fn bring_up(&mut self, size: u16, without: u64) {
         self.store(20, 1, 0);
+        until(|| (self.load(20, 1) == 0).then_some(()));
         self.store(20, 1, 1);
         self.store(20, 1, 3);
         let features = self.offered() & !without;

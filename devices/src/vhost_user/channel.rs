@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::{Code, HEADER, Header, MOST_REGIONS, MessageError, Request};
@@ -47,14 +48,15 @@ impl Incoming {
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Channel {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     /// How long a message may take, from its first byte to its last.
     patience: Duration,
 }
 
 impl Channel {
     /// A connection whose peer may take `patience` for a message once it has begun.
-    pub fn new(stream: UnixStream, patience: Duration) -> io::Result<Channel> {
+    pub fn new(stream: impl Into<Arc<UnixStream>>, patience: Duration) -> io::Result<Channel> {
+        let stream = stream.into();
         stream.set_nonblocking(true)?;
         Ok(Channel { stream, patience })
     }

@@ -7,12 +7,16 @@
 //!             ▼                                                       │
 //!           waiting: the guest's requests stay in the rings ──────────┘ every so often
 //! ```
+//!
+//! Only the keeper, a thread of its own, speaks with the peer. Whoever else wants something of it says what, and
+//! waits a moment at most: a peer that doesn't answer holds up no vCPU.
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,6 +32,11 @@ use crate::virtio::userspace::Tuning;
 /// How long to wait before the first attempt to reach a peer again, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long others than the keeper wait for a peer's answer: one that is well answers in microseconds, and a
+/// driver that waits for its reset to be complete looks again.
+const MOMENT: Duration = Duration::from_millis(20);
+/// … at each look: a driver that looks without a pause then makes fewer exits.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Why a peer can't be used from the start.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +67,13 @@ struct Shared {
     features: u64,
     /// Queues, or queue pairs.
     queues: u16,
+    /// Rings that are on when the driver is ready.
+    on: u16,
     state: Mutex<State>,
-    /// Tells the keeper that something has changed.
+    /// Tells the keeper that something is wanted of it.
     wake: EventFd,
+    /// Tells others that the keeper has spoken with the peer.
+    spoken: Condvar,
     /// Lines said of its peer.
     lines: AtomicU64,
 }
@@ -70,12 +83,25 @@ const MOST_LINES: u64 = 64;
 
 struct State {
     peer: Option<Arc<Session>>,
-    /// From start to stop.
-    rings: Option<Rings>,
-    /// Rings to be on when the driver is ready.
+    /// What the keeper speaks on, to be cut when it shall speak no longer.
+    line: Option<Arc<UnixStream>>,
+    rings: Held,
+    /// Rings that shall be on.
     on: u16,
+    /// The rings shall come back.
+    stopping: bool,
     config: Config,
     leaving: bool,
+}
+
+/// The rings of a driver that is ready.
+enum Held {
+    /// There is none.
+    None,
+    /// From start to stop.
+    Some(Rings),
+    /// The keeper speaks with the peer about them.
+    Spoken,
 }
 
 /// The device's configuration space, where the peer has it.
@@ -106,23 +132,27 @@ impl VhostUser {
         tuning: &Tuning,
     ) -> Result<VhostUser, OpenError> {
         let fail = |source| OpenError { socket: address.socket.clone(), source };
-        let peer = Session::open(&address).map_err(fail)?;
+        let line = address.connect().map_err(fail)?;
+        let peer = Session::meet(line.clone(), address.patience).map_err(fail)?;
         peer.serves(wanted.queues).map_err(fail)?;
         let bytes = if wanted.config == 0 { Vec::new() } else { peer.config(wanted.config).map_err(fail)? };
         let wake = EventFd::new(EFD_NONBLOCK).map_err(|error| fail(SessionError::Socket(error)))?;
-        let state = State {
-            rings: None,
-            on: wanted.on,
-            config: Config { bytes, fresh: true },
-            leaving: false,
-            peer: None,
-        };
         let shared = Arc::new(Shared {
             name: name.into(),
             features: peer.features(),
             queues: wanted.queues,
-            state: Mutex::new(State { peer: Some(Arc::new(peer)), ..state }),
+            on: wanted.on,
+            state: Mutex::new(State {
+                peer: Some(Arc::new(peer)),
+                line: Some(line),
+                rings: Held::None,
+                on: wanted.on,
+                stopping: false,
+                config: Config { bytes, fresh: true },
+                leaving: false,
+            }),
             wake,
+            spoken: Condvar::new(),
             lines: AtomicU64::new(0),
             address: address.clone(),
         });
@@ -159,16 +189,14 @@ impl Switch {
     /// Leaves the first `on` rings on, now and with every peer to come, until the device is reset.
     pub fn first(&self, on: u16) {
         let mut state = self.0.state();
-        let State { peer, rings, .. } = &mut *state;
-        let Some(rings) = rings else { return };
-        match peer {
-            None => rings.switch_later(on),
-            Some(peer) => {
-                if let Err(error) = rings.switch(peer, on) {
-                    self.0.lose(&mut state, &error);
-                }
-            }
-        }
+        state.on = on;
+        self.0.wake();
+        let done = |state: &State| match &state.rings {
+            Held::None => true,
+            Held::Some(rings) => !rings.are_there() || rings.on() == on,
+            Held::Spoken => false,
+        };
+        drop(self.0.wait(state, MOMENT, done));
     }
 }
 
@@ -182,40 +210,39 @@ impl QueueBackend for VhostUser {
     }
 
     fn start(&mut self, queues: Vec<QueueResources>, acked: u64) -> Result<(), BackendError> {
-        let mut state = self.shared.state();
-        let on = state.on;
-        let rings = Rings::new(queues, acked, on).map_err(|error| BackendError {
+        let rings = Rings::new(queues, acked).map_err(|error| BackendError {
             deed: format!("hand the queues of {} to another process", self.shared.name),
             source: io::Error::other(error),
         })?;
-        let State { peer, rings: slot, .. } = &mut *state;
-        let rings = slot.insert(rings);
-        if let Some(peer) = peer
-            && let Err(error) = rings.give(peer, false)
-        {
-            self.shared.lose(&mut state, &error);
-        }
+        let mut state = self.shared.state();
+        (state.rings, state.on, state.stopping) = (Held::Some(rings), self.shared.on, false);
+        self.shared.wake();
         Ok(())
     }
 
     fn stop(&mut self) -> Vec<QueueResources> {
-        let mut state = self.shared.state();
-        let Some(mut rings) = state.rings.take() else { return Vec::new() };
-        let taken = state.peer.as_ref().map(|peer| rings.take(peer));
-        if !matches!(taken, Some(Ok(()))) {
-            rings.take_alone();
-        }
-        if let Some(Err(error)) = taken {
-            self.shared.lose(&mut state, &error);
-        }
-        rings.into_queues()
+        let patience = self.shared.address.patience;
+        self.shared.take_back(patience).unwrap_or_else(|| {
+            // It may answer each question in time, and never be done.
+            self.shared.cut();
+            self.shared.take_back(patience).unwrap_or_default()
+        })
+    }
+
+    fn stop_soon(&mut self) -> bool {
+        self.shared.take_back(MOMENT).is_some()
+    }
+
+    fn stopped(&mut self) -> bool {
+        self.shared.take_back(LOOK).is_some()
     }
 }
 
 impl Drop for VhostUser {
     fn drop(&mut self) {
-        self.stop();
+        self.shared.take_back(MOMENT);
         self.shared.state().leaving = true;
+        self.shared.cut();
         self.shared.wake();
         if let Some(keeper) = self.keeper.take() {
             // A keeper that panicked has printed why.
@@ -226,6 +253,12 @@ impl Drop for VhostUser {
 
 /// What the keeper does next.
 enum Next {
+    /// Tells the peer of rings.
+    Give(Arc<Session>),
+    /// … that others of them are on.
+    Switch(Arc<Session>),
+    /// … that they are no longer its.
+    Take(Arc<Session>),
     Watch(Arc<Session>),
     Retry,
     Leave,
@@ -241,12 +274,55 @@ impl Shared {
         let _ = self.wake.write(1);
     }
 
-    /// The peer is gone, or is no good: the guest's requests wait in their rings for the next.
-    fn lose(&self, state: &mut State, why: &dyn std::fmt::Display) {
-        if state.peer.take().is_some() {
-            self.say(format_args!("{why}; its requests wait until it is back"));
+    /// Waits until it is `done`, for so long.
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        time: Duration,
+        done: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.spoken.wait_timeout_while(state, time, |state| !done(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Whoever has the rings shall not have them; what they were made of, if that is so within `time`.
+    fn take_back(&self, time: Duration) -> Option<Vec<QueueResources>> {
+        let mut state = self.state();
+        state.stopping = true;
+        let back = |state: &State| match &state.rings {
+            Held::None => true,
+            Held::Some(rings) => !rings.are_there(),
+            Held::Spoken => false,
+        };
+        if !back(&state) {
             self.wake();
         }
+        let mut state = self.wait(state, time, back);
+        if !back(&state) {
+            return None;
+        }
+        state.stopping = false;
+        match std::mem::replace(&mut state.rings, Held::None) {
+            Held::Some(rings) => Some(rings.into_queues()),
+            _ => Some(Vec::new()),
+        }
+    }
+
+    /// Whatever is being said, or waited for, is over.
+    fn cut(&self) {
+        if let Some(line) = &self.state().line {
+            socket::shut_down(line.as_fd());
+        }
+    }
+
+    /// The peer is gone, or is no good: the guest's requests wait in their rings for the next.
+    fn lose(&self) {
+        let mut state = self.state();
+        (state.peer, state.line) = (None, None);
+        if let Held::Some(rings) = &mut state.rings {
+            rings.lose();
+        }
+        self.spoken.notify_all();
     }
 
     fn say(&self, what: std::fmt::Arguments<'_>) {
@@ -258,18 +334,22 @@ impl Shared {
         say(format_args!("{}: {}: {what}{end}", self.name, self.address.socket.display()));
     }
 
-    /// Watches the connection, and makes it anew.
+    /// Speaks with the peer, and makes the connection anew.
     fn keep(&self) {
         let (mut pause, mut since, mut refused) = (FIRST_PAUSE, Instant::now(), String::new());
         loop {
-            match self.next() {
+            let told = match self.next() {
                 Next::Leave => return,
+                Next::Give(peer) => self.speak(|rings, on| rings.give(&peer, on)),
+                Next::Switch(peer) => self.speak(|rings, on| rings.switch(&peer, on)),
+                Next::Take(peer) => self.speak(|rings, _| rings.take(&peer)),
                 Next::Watch(peer) => {
-                    self.watch(&peer);
+                    let watched = self.watch(&peer);
                     // One that leaves as soon as it has come is not worth more haste each time.
                     if since.elapsed() > LONGEST_PAUSE {
                         pause = FIRST_PAUSE;
                     }
+                    watched
                 }
                 Next::Retry => {
                     // An error here means no more than that it is tried again.
@@ -284,91 +364,133 @@ impl Shared {
                         // Not there yet.
                         Err(SessionError::Connect(_)) => {}
                         Err(error) => {
-                            let why = error.to_string();
+                            self.lose();
+                            let why = cause(&error);
                             if why != refused {
-                                self.say(format_args!("{why}; it is tried again"));
+                                self.say(format_args!("{error}; it is tried again"));
                                 refused = why;
                             }
                         }
                     }
+                    continue;
                 }
+            };
+            if let Err(error) = told {
+                self.lose();
+                if !self.state().leaving {
+                    self.say(format_args!("{error}; its requests wait until it is back"));
+                }
+                refused = cause(&error);
             }
         }
     }
 
     fn next(&self) -> Next {
         let state = self.state();
-        match &state.peer {
-            _ if state.leaving => Next::Leave,
-            Some(peer) => Next::Watch(peer.clone()),
-            None => Next::Retry,
+        if state.leaving {
+            return Next::Leave;
+        }
+        let Some(peer) = state.peer.clone() else { return Next::Retry };
+        match &state.rings {
+            Held::Some(rings) if state.stopping && rings.are_there() => Next::Take(peer),
+            Held::Some(rings) if !rings.are_there() => Next::Give(peer),
+            Held::Some(rings) if rings.on() != state.on => Next::Switch(peer),
+            _ => Next::Watch(peer),
         }
     }
 
-    /// Watches a peer until it is no longer ours.
-    fn watch(&self, peer: &Arc<Session>) {
+    /// Speaks with a peer about the rings, if there are any, without holding up others: with them, and how many
+    /// shall be on.
+    fn speak(
+        &self,
+        what: impl FnOnce(&mut Rings, u16) -> Result<(), SessionError>,
+    ) -> Result<(), SessionError> {
+        let mut state = self.state();
+        let mut rings = match std::mem::replace(&mut state.rings, Held::Spoken) {
+            Held::Some(rings) => rings,
+            none => {
+                state.rings = none;
+                return Ok(());
+            }
+        };
+        let on = state.on;
+        drop(state);
+        let said = what(&mut rings, on);
+        if said.is_err() {
+            rings.lose();
+        }
+        self.state().rings = Held::Some(rings);
+        self.spoken.notify_all();
+        said
+    }
+
+    /// Watches a peer, until something is wanted of it.
+    fn watch(&self, peer: &Session) -> Result<(), SessionError> {
         let mut notices = peer.notices();
         loop {
             let fds = [socket::event(&self.wake), peer.line(), notices.map_or(peer.line(), |n| n.as_fd())];
-            let Ok([woken, speaks, asks]) = socket::wait_any(fds, Ready::Read, None) else { return };
-            if woken {
-                let _ = self.wake.read();
-            }
-            // Whoever talks with the peer holds this: what is there now was not asked for.
-            let mut state = self.state();
-            if state.leaving || !state.peer.as_ref().is_some_and(|now| Arc::ptr_eq(now, peer)) {
-                return;
-            }
-            if speaks && let Err(error) = peer.look() {
-                self.lose(&mut state, &error);
-                return;
+            let Ok([woken, speaks, asks]) = socket::wait_any(fds, Ready::Read, None) else { return Ok(()) };
+            // Nobody else talks with the peer: what is there now was not asked for.
+            if speaks {
+                peer.look().map_err(SessionError::Lost)?;
             }
             if asks && let Some(channel) = notices {
                 match hear(channel) {
-                    Ok(true) => self.read_config(&mut state, peer),
+                    Ok(true) => self.read_config(peer)?,
                     Ok(false) => {}
                     // It need not keep this one open.
                     Err(_) => notices = None,
                 }
             }
+            if woken {
+                let _ = self.wake.read();
+                return Ok(());
+            }
         }
     }
 
-    fn read_config(&self, state: &mut State, peer: &Session) {
-        let len = state.config.bytes.len();
-        if len == 0 {
-            return;
-        }
-        match peer.config(len) {
-            Ok(bytes) => {
-                state.config = Config { bytes, fresh: true };
-                state.rings.iter().for_each(Rings::config_changed);
+    fn read_config(&self, peer: &Session) -> Result<(), SessionError> {
+        let len = self.state().config.bytes.len();
+        if len > 0 {
+            let bytes = peer.config(len)?;
+            let mut state = self.state();
+            state.config = Config { bytes, fresh: true };
+            if let Held::Some(rings) = &state.rings {
+                rings.config_changed();
             }
-            Err(error) => self.lose(state, &error),
         }
+        Ok(())
     }
 
     /// Connects again, to a peer that must be able to do what the first could.
     fn again(&self) -> Result<(), SessionError> {
-        let peer = Session::open(&self.address)?;
+        let line = self.address.connect()?;
+        {
+            let mut state = self.state();
+            if state.leaving {
+                return Ok(());
+            }
+            state.line = Some(line.clone());
+        }
+        let peer = Session::meet(line, self.address.patience)?;
         let missing = self.features & !peer.features();
         if missing != 0 {
             return Err(SessionError::Fewer(missing));
         }
         peer.serves(self.queues)?;
-        let mut state = self.state();
-        if state.leaving {
-            return Ok(());
+        if !self.state().stopping {
+            self.speak(|rings, on| rings.give(&peer, on))?;
         }
-        if let Some(rings) = &mut state.rings {
-            rings.give(&peer, true)?;
-        }
-        let peer = Arc::new(peer);
-        state.peer = Some(peer.clone());
+        self.read_config(&peer)?;
+        self.state().peer = Some(Arc::new(peer));
         self.say(format_args!("the peer is back"));
-        self.read_config(&mut state, &peer);
         Ok(())
     }
+}
+
+/// What makes an error another than the last: a peer that is silent is, whatever it was asked.
+fn cause(error: &SessionError) -> String {
+    if error.is_silence() { "silence".into() } else { error.to_string() }
 }
 
 #[cfg(test)]

@@ -63,6 +63,14 @@ impl QueueBackend for Carried {
     fn stop(&mut self) -> Vec<QueueResources> {
         self.peer.stop()
     }
+
+    fn stop_soon(&mut self) -> bool {
+        self.peer.stop_soon()
+    }
+
+    fn stopped(&mut self) -> bool {
+        self.peer.stopped()
+    }
 }
 
 /// Pairs as the control queue switches them.

@@ -17,25 +17,49 @@ use crate::virtio::ring::Layout;
 pub struct Rings {
     queues: Vec<QueueResources>,
     acked: u64,
+    place: Place,
     /// Rings with a smaller index are on.
     on: u16,
     /// Where a peer notes what it has taken and not given back: its successor reads it.
     inflight: Option<(Inflight, OwnedFd)>,
 }
 
+/// Who has the rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nobody: each goes on at its base.
+    Here,
+    /// A peer was told of them, of some at least.
+    There,
+    /// A peer had them when it was lost: the used rings say where they go on.
+    Lost,
+}
+
 impl Rings {
-    /// Rings that the driver has set up, the first `on` of them in use; none outside guest memory.
-    pub fn new(queues: Vec<QueueResources>, acked: u64, on: u16) -> Result<Rings, SessionError> {
+    /// Rings that the driver has set up; none outside guest memory.
+    pub fn new(queues: Vec<QueueResources>, acked: u64) -> Result<Rings, SessionError> {
         for queue in &queues {
             addresses(queue)?;
             shared(&queue.memory)?;
         }
-        Ok(Rings { queues, acked, on, inflight: None })
+        Ok(Rings { queues, acked, place: Place::Here, on: 0, inflight: None })
     }
 
-    /// Hands the rings to a peer: to the first where they begin, to a later one (`again`) where the
-    /// used ring says that its predecessor has stopped.
-    pub fn give(&mut self, peer: &Session, again: bool) -> Result<(), SessionError> {
+    /// Whether a peer serves them, or may do so.
+    pub fn are_there(&self) -> bool {
+        self.place == Place::There
+    }
+
+    /// How many are on.
+    pub fn on(&self) -> u16 {
+        self.on
+    }
+
+    /// Hands the rings to a peer, the first `on` of them switched on: to the first peer where they begin, to a
+    /// later one where the used ring says that its predecessor has stopped.
+    pub fn give(&mut self, peer: &Session, on: u16) -> Result<(), SessionError> {
+        let again = self.place == Place::Lost;
+        (self.place, self.on) = (Place::There, on);
         let Some(first) = self.queues.first() else { return Ok(()) };
         let protocol = if peer.switches_rings() { F_PROTOCOL } else { 0 };
         peer.tell(&Request::SetFeatures(self.acked & peer.features() | protocol), &[])?;
@@ -91,11 +115,6 @@ impl Rings {
         })
     }
 
-    /// The same for a peer that is still to come.
-    pub fn switch_later(&mut self, on: u16) {
-        self.on = on;
-    }
-
     /// Takes the rings back, and with them what the peer knows of each: where it goes on. What it
     /// has taken it gives back first.
     pub fn take(&mut self, peer: &Session) -> Result<(), SessionError> {
@@ -108,18 +127,24 @@ impl Rings {
                 .and_then(|state| u16::try_from(state.value).ok())
                 .ok_or(SessionError::Answer(Code::GetVringBase))?;
         }
+        self.place = Place::Here;
         Ok(())
     }
 
-    /// The same without a peer: what is in the used ring is known.
-    pub fn take_alone(&mut self) {
-        for queue in &mut self.queues {
-            queue.base = last_used(&queue.memory, &queue.layout);
+    /// The peer that has them, if one has, is no longer ours.
+    pub fn lose(&mut self) {
+        if self.are_there() {
+            self.place = Place::Lost;
         }
     }
 
     /// What they were made of.
-    pub fn into_queues(self) -> Vec<QueueResources> {
+    pub fn into_queues(mut self) -> Vec<QueueResources> {
+        if self.place != Place::Here {
+            for queue in &mut self.queues {
+                queue.base = last_used(&queue.memory, &queue.layout);
+            }
+        }
         self.queues
     }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -35,6 +36,11 @@ impl Address {
     pub fn new(socket: &Path) -> Address {
         Address { socket: socket.into(), patience: Duration::from_secs(5) }
     }
+
+    /// Calls it.
+    pub fn connect(&self) -> Result<Arc<UnixStream>, SessionError> {
+        socket::connect(&self.socket).map(Arc::new).map_err(SessionError::Connect)
+    }
 }
 
 /// Why a peer can't serve.
@@ -58,13 +64,23 @@ pub enum SessionError {
     Private,
     #[error("its rings are not in guest memory")]
     Place,
+    #[error("{0}")]
+    Lost(PeerError),
     #[error("make a socket for its requests: {0}")]
     Socket(io::Error),
+}
+
+impl SessionError {
+    /// Whether the peer is there, and says nothing.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, SessionError::Peer(_, PeerError::Silent(_)))
+    }
 }
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "; start its backend first",
+        io::ErrorKind::WouldBlock => "; its backend answers nobody",
         _ => "",
     }
 }
@@ -84,12 +100,11 @@ pub struct Session {
 impl Session {
     /// Connects, and agrees on what can be used.
     pub fn open(address: &Address) -> Result<Session, SessionError> {
-        let stream = UnixStream::connect(&address.socket).map_err(SessionError::Connect)?;
-        Session::meet(stream, address.patience)
+        Session::meet(address.connect()?, address.patience)
     }
 
     /// Agrees with the peer at the other end on what can be used.
-    pub fn meet(stream: UnixStream, patience: Duration) -> Result<Session, SessionError> {
+    pub fn meet(stream: impl Into<Arc<UnixStream>>, patience: Duration) -> Result<Session, SessionError> {
         let channel = Channel::new(stream, patience).map_err(SessionError::Socket)?;
         let mut session = Session { channel, notices: None, features: 0, protocol: 0, queues: 1 };
         session.features = session.number(&Request::GetFeatures)?;

@@ -82,4 +82,16 @@ pub trait QueueBackend: Send {
     /// Stops; when it returns, nothing touches guest memory any more, and a start with what it gives
     /// back goes on where it was. Without a start: nothing.
     fn stop(&mut self) -> Vec<QueueResources>;
+
+    /// Begins to stop, for good, and waits for no other process longer than a moment: true if it has stopped,
+    /// else [`QueueBackend::stopped`] tells when it has.
+    fn stop_soon(&mut self) -> bool {
+        self.stop();
+        true
+    }
+
+    /// Whether what [`QueueBackend::stop_soon`] began has come to its end.
+    fn stopped(&mut self) -> bool {
+        true
+    }
 }

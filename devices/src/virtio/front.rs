@@ -22,6 +22,8 @@ pub struct Front {
     device: Box<dyn Device>,
     memory: Memory,
     status: Status,
+    /// The status as it was before a reset that isn't complete.
+    leaving: Option<u8>,
     /// Ring features that may be offered.
     ring_features: u64,
     acked: u64,
@@ -99,6 +101,7 @@ impl Front {
             device,
             memory,
             status: Status::default(),
+            leaving: None,
             ring_features,
             acked: 0,
             device_half: 0,
@@ -157,8 +160,15 @@ impl Front {
         }
     }
 
-    /// The status register.
-    pub fn status(&self) -> u8 {
+    /// The status register. It reads as zero when a reset is complete (§2.4.2), for which a driver looks again
+    /// and again; until then as it was.
+    pub fn status(&mut self) -> u8 {
+        if let Some(status) = self.leaving {
+            if !self.device.backend().stopped() {
+                return status;
+            }
+            self.leaving = None;
+        }
         self.status.bits() | if self.fault.needs_reset() { DEVICE_NEEDS_RESET } else { 0 }
     }
 
@@ -170,8 +180,16 @@ impl Front {
     /// The driver writes status. `line(queue)` gives a queue's interrupt, `line(None)` that of the
     /// configuration.
     pub fn write_status(&mut self, value: u8, line: impl Fn(Option<u16>) -> Line) -> Change {
+        if self.leaving.is_some() {
+            if value == 0 {
+                return Change::Reset;
+            }
+            // Who doesn't look whether its reset is complete takes that for granted.
+            self.finish_reset();
+        }
         // Modern only: a driver that does not take VERSION_1 is refused (§6.3).
         let acceptable = self.acked & !self.offered() == 0 && self.acked & 1 << VIRTIO_F_VERSION_1 != 0;
+        let before = self.status();
         let (status, event) = self.status.write(value, acceptable);
         self.status = status;
         match event {
@@ -186,7 +204,7 @@ impl Front {
                 Change::None
             }
             Event::Reset => {
-                self.reset();
+                self.reset(before);
                 Change::Reset
             }
         }
@@ -217,9 +235,12 @@ impl Front {
         }
     }
 
-    /// Stops every queue and forgets what the driver has set.
-    pub fn reset(&mut self) {
-        self.device.backend().stop();
+    /// Forgets what the driver has set, and stops every queue: at once, but for those of another process that
+    /// takes its time. Until then its status reads as it was `before`.
+    fn reset(&mut self, before: u8) {
+        if !self.device.backend().stop_soon() {
+            self.leaving = Some(before);
+        }
         self.fault.connect(None);
         self.fault.clear();
         self.status = Status::default();
@@ -231,14 +252,22 @@ impl Front {
         }
     }
 
+    /// Waits until a reset is complete.
+    pub fn finish_reset(&mut self) {
+        if self.leaving.take().is_some() {
+            self.device.backend().stop();
+        }
+    }
+
     /// True if another than this process serves the queues.
     pub fn offloaded(&mut self) -> bool {
         self.device.backend().data_path() != DataPath::Userspace
     }
 
-    /// Stops every queue for good: the machine ends, what the driver has set no longer matters.
+    /// Stops every queue for good: the machine ends, what the driver has set no longer matters, nor what
+    /// another process that doesn't answer still does to memory that nobody uses any more.
     pub fn quiesce(&mut self) {
-        self.device.backend().stop();
+        self.device.backend().stop_soon();
     }
 
     /// A kick that came as an exit. One to a queue that does not exist is ignored.

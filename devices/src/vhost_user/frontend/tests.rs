@@ -252,18 +252,26 @@ fn honest_but(
     code: Code,
     act: impl Fn(&Channel) -> Result<(), PeerError>,
 ) -> Result<(), PeerError> {
+    honest_unless(channel, offer, |asked| if asked == code { act(channel).map(|()| true) } else { Ok(false) })
+}
+
+/// The same, except where `acts` says that it has done what there was to do.
+fn honest_unless(
+    channel: &Channel,
+    offer: &Offer,
+    acts: impl Fn(Code) -> Result<bool, PeerError>,
+) -> Result<(), PeerError> {
     loop {
         let message = channel.receive()?;
         let asked = message.request()?.code();
-        if asked == code {
-            act(channel)?;
+        if acts(asked)? {
             continue;
         }
         let number = match asked {
             Code::GetFeatures => offer.features,
             Code::GetProtocolFeatures => offer.protocol,
             Code::GetQueueNum => offer.queues,
-            Code::GetConfig => {
+            Code::GetConfig | Code::GetVringBase => {
                 channel.answer(asked, &message.payload, &[])?;
                 continue;
             }
@@ -355,15 +363,102 @@ fn a_peer_that_closes_stalls_or_talks_nonsense_at_any_question() {
     assert!(text.starts_with("SetOwner: the peer refused it"), "{text}");
 }
 
+/// One that keeps no notes of what it holds, as [`honest_but`] has none, but where it is asked for them.
+fn offers(code: Code) -> Offer {
+    let mut offer = Offer::default();
+    if code != Code::GetInflightFd {
+        offer.protocol &= !protocol::INFLIGHT_SHMFD;
+    }
+    offer
+}
+
 #[test]
-fn a_peer_that_turns_bad_later_costs_no_more_than_patience() {
+fn a_peer_that_stalls_holds_up_nobody() {
+    let socket = Scratch::new("stalls");
+    for code in [
+        Code::SetFeatures,
+        Code::SetMemTable,
+        Code::GetInflightFd,
+        Code::SetVringNum,
+        Code::SetVringBase,
+        Code::SetVringAddr,
+        Code::SetVringCall,
+        Code::SetVringKick,
+        Code::SetVringEnable,
+        Code::GetVringBase,
+    ] {
+        let asked = Arc::new(AtomicBool::new(false));
+        let stalls = asked.clone();
+        let _rogue = Rogue::start(&socket, move |channel, _| {
+            honest_but(channel, &offers(code), code, |_| {
+                stalls.store(true, Ordering::Release);
+                Ok(())
+            })
+        });
+        // Whoever waited for it would never come back.
+        let address = Address { socket: socket.to_path_buf(), patience: Duration::from_secs(3600) };
+        let disk = Disk::open("blk.0", address, 1, &Tuning::default()).unwrap();
+        let mut rig = Rig::new(Box::new(disk), false);
+        rig.bring_up(16, HINTS);
+        offer(&mut rig, 0);
+        if code != Code::GetVringBase {
+            until(|| asked.load(Ordering::Acquire).then_some(()));
+            assert_eq!(rig.load(20, 1), 15, "{code:?}");
+            rig.store(20, 1, 0);
+        } else {
+            // As soon as the peer has them.
+            rig.store(20, 1, 0);
+            while rig.load(20, 1) == 0 {
+                rig.bring_up(16, HINTS);
+                sleep(Duration::from_millis(1));
+                rig.store(20, 1, 0);
+            }
+            until(|| asked.load(Ordering::Acquire).then_some(()));
+        }
+        assert_eq!(rig.load(20, 1), 15, "the reset is not complete: {code:?}");
+        rig.bus.lock().unwrap().quiesce();
+    }
+}
+
+#[test]
+fn a_reset_is_complete_when_the_peer_has_answered_or_is_lost() {
+    let socket = Scratch::new("slow-reset");
+    for answers in [true, false] {
+        let (told, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (tells, asks) = (told.clone(), asked.clone());
+        let _rogue = Rogue::start(&socket, move |channel, connection| {
+            if connection > 0 {
+                return Ok(());
+            }
+            honest_unless(channel, &offers(Code::GetVringBase), |code| {
+                tells.fetch_or(code == Code::SetVringEnable, Ordering::AcqRel);
+                let stalls = code == Code::GetVringBase;
+                if stalls {
+                    asks.store(true, Ordering::Release);
+                    sleep(if answers { Duration::from_millis(150) } else { Duration::ZERO });
+                }
+                Ok(stalls && !answers)
+            })
+        });
+        let mut rig = disk(&socket, 1);
+        until(|| told.load(Ordering::Acquire).then_some(()));
+        rig.store(20, 1, 0);
+        assert_eq!(rig.load(20, 1), 15);
+        until(|| (rig.load(20, 1) == 0).then_some(()));
+        assert!(asked.load(Ordering::Acquire));
+        rig.bring_up(16, HINTS);
+    }
+}
+
+#[test]
+fn a_peer_that_turns_bad_later_is_given_up_and_nothing_is_lost() {
     let socket = Scratch::new("later-bad");
     for code in [Code::SetMemTable, Code::GetInflightFd, Code::SetVringKick, Code::SetVringEnable] {
         let rogue = Rogue::start(&socket, move |channel, connection| {
             if connection > 0 {
                 return Ok(());
             }
-            honest_but(channel, &Offer::default(), code, |_| Ok(()))
+            honest_but(channel, &offers(code), code, |_| Ok(()))
         });
         let mut rig = disk(&socket, 1);
         let head = offer(&mut rig, 0);

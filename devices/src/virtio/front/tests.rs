@@ -21,6 +21,8 @@ struct Told {
     starts: u32,
     /// Features that the device was told of.
     agreed: Option<u64>,
+    /// It takes its time to stop.
+    slow: bool,
 }
 
 /// A device, and its backend, that remember.
@@ -42,6 +44,12 @@ impl QueueBackend for Spy {
     }
     fn stop(&mut self) -> Vec<QueueResources> {
         lock(&self.0).serves.take().map_or(Vec::new(), |(queues, _)| queues)
+    }
+    fn stop_soon(&mut self) -> bool {
+        self.stopped() && self.stop().len() < 2
+    }
+    fn stopped(&mut self) -> bool {
+        !lock(&self.0).slow
     }
 }
 
@@ -233,4 +241,39 @@ fn every_sequence_of_deeds_keeps_the_rules() {
             }
         }
     }
+}
+
+#[test]
+fn a_reset_that_takes_its_time_is_not_complete_until_then() {
+    let told = Arc::new(Mutex::new(Told::default()));
+    let mut front = Front::new(Box::new(Spy(told.clone())), machine::memory(), true).unwrap();
+    let bring_up = |front: &mut Front| {
+        for deed in [
+            Deed::Status(3),
+            Deed::Accept(VERSION_1 | EVENT_IDX),
+            Deed::Status(11),
+            Deed::Enable,
+            Deed::Status(15),
+        ] {
+            perform(front, &told, deed);
+        }
+        assert_eq!((front.status(), lock(&told).serves.is_some()), (15, true));
+    };
+    bring_up(&mut front);
+    lock(&told).slow = true;
+    for _ in 0..2 {
+        perform(&mut front, &told, Deed::Status(0));
+        assert_eq!((front.status(), front.live(), front.queues[0].enabled), (15, false, false));
+    }
+    perform(&mut front, &told, Deed::Kick);
+    assert_eq!(front.queues[0].counters.kick_exits.get(), 0);
+    *lock(&told) = Told::default();
+    assert_eq!(front.status(), 0);
+    // A driver that goes on without a look finds it complete.
+    bring_up(&mut front);
+    lock(&told).slow = true;
+    perform(&mut front, &told, Deed::Status(0));
+    perform(&mut front, &told, Deed::Status(ACKNOWLEDGE));
+    assert!(lock(&told).serves.is_none());
+    assert_eq!(front.status(), ACKNOWLEDGE);
 }

@@ -73,6 +73,8 @@ impl VirtioMmio {
             Arc::new(Noted { reason, pending: pending.clone(), line: line.clone() })
         });
         if change == Change::Reset {
+            // Linux's driver of this transport doesn't look whether it is complete before it frees the rings.
+            self.front.finish_reset();
             self.pending.store(0, Ordering::Release);
         }
         if was_live && !self.front.live() {
