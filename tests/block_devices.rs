@@ -50,7 +50,7 @@ struct Null(PathBuf);
 
 impl Null {
     fn new() -> Null {
-        let place = Path::new("/sys/kernel/config/nullb/vmm");
+        let place = Path::new("/sys/kernel/config/nullb/pulled");
         fs::create_dir(place).expect("make a null_blk device");
         let null = Null(place.into());
         for (name, value) in [("blocksize", 4096), ("size", 16), ("memory_backed", 1), ("discard", 1)] {
@@ -64,9 +64,11 @@ impl Null {
         fs::write(self.0.join(name), value.to_string()).expect(name);
     }
 
+    /// Its node has its own name, or on older kernels a number.
     fn device(&self) -> String {
         let index = fs::read_to_string(self.0.join("index")).expect("its index");
-        format!("/dev/nullb{}", index.trim())
+        let names = ["/dev/pulled".to_owned(), format!("/dev/nullb{}", index.trim())];
+        names.into_iter().find(|name| Path::new(name).exists()).expect("a node in /dev")
     }
 }
 
