@@ -113,7 +113,7 @@ fn a_block_device_is_a_disk() {
         &mut running,
         "cd /sys/block; cat vda/size vdb/size vdc/size vdc/ro | tr '\\n' ' '; \
          grep . vd?/queue/physical_block_size vd?/queue/minimum_io_size vd?/queue/logical_block_size \
-         vd?/queue/discard_granularity; echo sizes",
+         vd?/queue/discard_granularity; echo si''zes",
     );
     running.until("\nsizes");
     // One writer, by any of its names.
@@ -132,7 +132,7 @@ fn a_block_device_is_a_disk() {
     tell(
         &mut running,
         "dd if=/dev/urandom of=/tmp/data bs=64k count=32; for disk in vda vdb; do \
-         dd if=/tmp/data of=/dev/$disk bs=64k conv=fsync; done; md5sum </tmp/data; echo flushed; \
+         dd if=/tmp/data of=/dev/$disk bs=64k conv=fsync; done; md5sum </tmp/data; echo fl''ushed; \
          dd if=/dev/zero of=/dev/vdb bs=64k seek=32",
     );
     running.until("\nflushed");
@@ -164,8 +164,8 @@ fn a_block_device_is_a_disk() {
     let mut running = machine.spawn();
     tell(
         &mut running,
-        "for disk in vda vdb; do blkdiscard -o 65536 -l 1048576 /dev/$disk || echo kept; \
-         dd if=/dev/$disk bs=64k skip=17 count=15 | md5sum; done; echo given back",
+        "for disk in vda vdb; do blkdiscard -o 65536 -l 1048576 /dev/$disk || echo ke''pt; \
+         dd if=/dev/$disk bs=64k skip=17 count=15 | md5sum; done; echo given ba''ck",
     );
     running.until("\ngiven back");
     assert!(before >= 2048 && writable.taken() <= before - 1024, "{before} {}", writable.taken());
