@@ -62,6 +62,21 @@ fn every_request_is_answered_on_either_transport() {
 }
 
 #[test]
+fn an_event_index_saves_a_sender_its_kicks() {
+    let Some((tap, reflector)) = answering_tap(false) else { return };
+    let workload = format!("udp,items=3000,{}", ends(&tap, &reflector));
+    let kicks = |knobs: &[&str]| {
+        let ended = machine(&tap, &[&workload]).args(knobs).run();
+        ended.expect("exit", 0);
+        assert_eq!(ended.value(&workload, "ops") + ended.value(&workload, "dropped"), 3000, "{knobs:?}");
+        ended.value(&workload, "kicks")
+    };
+    // By an index the worker says that it comes back by itself, up to there. By a flag it has all or none.
+    let (with, without) = (kicks(&[]), kicks(&["--event-idx=off"]));
+    assert!(4 * with < without, "{with} kicks with it, {without} without");
+}
+
+#[test]
 fn a_card_waits_for_what_it_may_do_in_a_second() {
     let Some((tap, reflector)) = answering_tap(false) else { return };
     let workload = format!("rr,items=10,size=700,{}", ends(&tap, &reflector));
