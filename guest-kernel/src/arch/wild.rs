@@ -6,7 +6,7 @@ use core::arch::{asm, global_asm};
 use super::gate;
 
 /// First port that the task state's bitmap doesn't allow ring 3.
-const RING0_PORTS: u16 = 0x1000;
+const RING0_PORTS: usize = 0x1000;
 
 global_asm!(
     ".text",
@@ -116,7 +116,7 @@ struct Port {
 /// direction.
 pub fn port(port: u16, width: usize, access: Access, load: bool, value: u64) {
     let mut deed = Port { port, width, access, load, value };
-    if port < RING0_PORTS {
+    if usize::from(port) + width <= RING0_PORTS {
         deed.run();
     } else {
         extern "C" fn run(deed: usize) {
