@@ -6,8 +6,10 @@
 
 mod harness;
 
+use std::cell::Cell;
+use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,9 +24,19 @@ fn items() -> u64 {
     from_environment("CHAOS_ITEMS").unwrap_or(if in_lab() { 2000 } else { 4000 })
 }
 
+/// Storms over one machine; `CHAOS_STORMS` asks for more.
+fn storms() -> u64 {
+    from_environment("CHAOS_STORMS").unwrap_or(2).max(2)
+}
+
 /// The storm that a test means by `number`; another one with `CHAOS_SEED`.
 fn seed(number: u64) -> u64 {
-    number + 10_000 * from_environment("CHAOS_SEED").unwrap_or(0)
+    number + 1_000_000 * from_environment("CHAOS_SEED").unwrap_or(0)
+}
+
+/// All that go over the machine of this test.
+fn of_test(number: u64) -> impl Iterator<Item = u64> {
+    (0..storms()).map(move |storm| number + 1000 * storm)
 }
 
 /// Its workload.
@@ -65,18 +77,20 @@ const CALM: &str = "jitter,period=100000,items=10";
 const JOURNAL: &str = "journal,items=48";
 const LOOK: &str = "journal,items=0";
 
-/// A machine that storms twice, uses its disk as one should, and then waits to be ended.
+/// A machine that storms, uses its disk as one should, and then waits to be ended.
 fn stormy(number: u64, image: &Image, disk: &str, more: &[&str]) -> Machine {
-    let limit = Duration::from_secs(if in_lab() || sanitized() { 240 } else { 60 } + items() / 50);
+    let limit = if in_lab() || sanitized() { 240 } else { 60 } + storms() * items() / 100;
     // With all of its memory from the start, what grows is the monitor.
     let disk = format!("path={}{disk}", image.0.display());
     let machine = vmm(["--memory", "64M", "--prefault", "--rng", "--disk", &disk])
-        .args(["--workload", &storm(number), "--workload", CALM])
-        .args(["--workload", &storm(number + 1000), "--workload", CALM])
+        .args(
+            of_test(number)
+                .flat_map(|number| ["--workload".into(), storm(number), "--workload".into(), CALM.into()]),
+        )
         .args(["--workload", JOURNAL, "--workload", LOOK])
         .args(["--workload", "jitter,period=100000,items=36000"])
         .args(more)
-        .limit(limit);
+        .limit(Duration::from_secs(limit));
     if sanitized() { machine.args(["--sandbox=off"]) } else { machine }
 }
 
@@ -93,6 +107,19 @@ struct Held {
     /// But for sockets: of a peer that comes and goes there are some, or none.
     descriptors: usize,
     sockets: usize,
+}
+
+/// What is known of the first and of the last, in a line.
+struct Brief<'h>(&'h [Held]);
+
+impl Display for Brief<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [first, .., last] = self.0 else { return Ok(()) };
+        let each = |of: fn(&Held) -> u64| format!("{} → {}", of(first), of(last));
+        write!(f, "{} KiB, at most {}, ", each(|held| held.kilobytes), last.peak)?;
+        write!(f, "threads {}, ", each(|held| held.threads as u64))?;
+        write!(f, "descriptors {}", each(|held| (held.descriptors + held.sockets) as u64))
+    }
 }
 
 /// As /proc has it.
@@ -124,9 +151,15 @@ fn held(process: u32) -> Held {
     }
 }
 
-/// Waits for the end of the `nth` storm, and for that of its devices' threads. `None`: the guest is no more.
+/// Waits for the end of the `nth` storm, and for that of its devices' threads. `None`: the guest is no more, or
+/// its kernel has found a fault of its own and ends the storm before its time.
 fn after(machine: &mut Running, nth: usize) -> Option<Held> {
-    machine.shows("the storm is over", nth).then(|| {
+    let over = Cell::new(false);
+    machine.comes_to(|console| {
+        over.set(console.matches("the storm is over").count() >= nth);
+        over.get() || console.contains("exception ")
+    });
+    over.get().then(|| {
         std::thread::sleep(Duration::from_millis(200));
         held(machine.pid())
     })
@@ -140,13 +173,18 @@ const GUESTS: usize = 4;
 fn weather(number: u64, machine: &Machine) -> Ended {
     for _ in 0..GUESTS {
         let mut machine = machine.spawn();
-        if let (Some(first), Some(second)) = (after(&mut machine, 1), after(&mut machine, 2)) {
+        let held: Vec<Held> =
+            (1..).zip(of_test(number)).map_while(|(nth, _)| after(&mut machine, nth)).collect();
+        if held.len() as u64 == storms() {
             assert!(machine.shows("journal: found ", 2), "seed {}: the disk serves nobody", seed(number));
             machine.signal("TERM");
-            return stood(number, (first, second), machine.end());
+            return stood(number, &held, machine.end());
+        }
+        if Path::new(&format!("/proc/{}", machine.pid())).exists() {
+            machine.signal("TERM");
         }
         let ended = machine.end();
-        assert!(in_lab(), "{}", ended.stderr);
+        assert!(in_lab(), "seed {}: {}\n{}", seed(number), ended.stdout, ended.stderr);
         ended.expect("triple-fault", 81);
         note("again", "the guest shut its own CPU down");
     }
@@ -156,28 +194,32 @@ fn weather(number: u64, machine: &Machine) -> Ended {
 /// What a monitor may hold at any time, whatever its guest does.
 const MOST_KILOBYTES: u64 = 16 << 10;
 
-/// What must be true of a machine that two storms went over.
-fn stood(number: u64, (first, second): (Held, Held), ended: Ended) -> Ended {
+/// What must be true of a machine that storms went over.
+fn stood(number: u64, held: &[Held], ended: Ended) -> Ended {
     let begun = seed(number);
     ended.expect("signal", 128 + 15);
-    assert_eq!(
-        (first.threads, first.descriptors),
-        (second.threads, second.descriptors),
-        "seed {begun}: {first:?}, {second:?}"
-    );
-    // A connection and its way back.
-    assert!(first.sockets.abs_diff(second.sockets) <= 2, "seed {begun}: {first:?}, {second:?}");
-    // Rows of the ledger that the second storm was the first to fill.
-    let grown = second.kilobytes.saturating_sub(first.kilobytes);
-    let small = grown < 1024 && second.kilobytes < MOST_KILOBYTES && second.peak < MOST_KILOBYTES;
-    assert!(sanitized() || small, "seed {begun}: {first:?}, {second:?}");
-    for number in [number, number + 1000] {
+    let [first, .., last] = held else { panic!("{held:?}") };
+    for held in held {
+        assert_eq!(
+            (first.threads, first.descriptors),
+            (held.threads, held.descriptors),
+            "seed {begun}: {first:?}, {held:?}"
+        );
+        // A connection and its way back.
+        assert!(first.sockets.abs_diff(held.sockets) <= 2, "seed {begun}: {first:?}, {held:?}");
+    }
+    // Rows of the ledger that a later storm was the first to fill.
+    let grown = last.kilobytes.saturating_sub(first.kilobytes);
+    let small = grown < 1024 && last.kilobytes < MOST_KILOBYTES && last.peak < MOST_KILOBYTES;
+    assert!(sanitized() || small, "seed {begun}: {first:?}, {last:?}");
+    for number in of_test(number) {
         let name = storm(number);
         assert!(ended.value(&name, "ops") >= items(), "{}", ended.stderr);
         assert_eq!(ended.value(&name, "seed"), seed(number));
     }
     assert_eq!(ended.value(JOURNAL, "ops"), 48, "{}", ended.stderr);
     adds_up(&ended);
+    note("stood", &format!("{} storms of {} deeds, seed {begun}: {}", held.len(), items(), Brief(held)));
     ended
 }
 
@@ -342,8 +384,9 @@ fn a_console_of_virtio() {
     let Some(_) = any_guest() else { return };
     let name = storm(6);
     let machine = vmm(["--memory", "64M", "--console", "stdio,virtio", "--workload", &name]);
-    let machine = machine.args(["--workload", "exit=7"]).limit(Duration::from_secs(240));
+    let machine = machine.args(["--workload", "exit=7"]).limit(Duration::from_secs(240 + items() / 100));
     let ended = if sanitized() { machine.args(["--sandbox=off"]) } else { machine }.run();
     ended.expect("exit", 7);
     assert_eq!(ended.value(&name, "devices"), 1);
+    note("stood", &format!("1 storm of {} deeds, seed {}", items(), seed(6)));
 }

@@ -164,7 +164,13 @@ impl Running {
 
     /// The same; `false` where it ends, or its time does, before that.
     pub fn shows(&mut self, text: &str, times: usize) -> bool {
-        let shown = |stdout: &Gathered| stdout.text().matches(text).count() >= times;
+        self.comes_to(|console| console.matches(text).count() >= times)
+    }
+
+    /// Waits until what the console has shown is as `wanted`; `false` where it ends, or its time does, before
+    /// that.
+    pub fn comes_to(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
+        let shown = |stdout: &Gathered| wanted(&stdout.text());
         while !shown(&self.stdout) {
             let over =
                 self.child.try_wait().expect("wait for vmm").is_some() || self.began.elapsed() > self.limit;

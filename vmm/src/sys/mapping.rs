@@ -183,6 +183,48 @@ mod tests {
         }
     }
 
+    /// The signal that ends a process which stores a byte there.
+    fn storing_ends_with(address: usize) -> Option<libc::c_int> {
+        // SAFETY: the child stores one byte, which no one else sees, and exits; it calls nothing that another
+        // thread of its parent may have been in the middle of.
+        let child = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                (address as *mut u8).write_volatile(1);
+                libc::_exit(0);
+            }
+            child
+        };
+        let mut status = 0;
+        // SAFETY: `status` lives; the child is ours.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))
+    }
+
+    /// Whatever a device were to get wrong about a length: neither it nor the kernel on its behalf writes to
+    /// what is next to guest memory.
+    #[test]
+    fn a_write_of_one_byte_too_many_is_a_fault() {
+        const LEN: usize = 3 * PAGE;
+        let zeroes = File::open("/dev/zero").unwrap();
+        for mapping in [Mapping::new(LEN, 0, PAGE, false), Mapping::shared(LEN, 0, PAGE, false)] {
+            let mapping = mapping.unwrap();
+            let (first, beyond) = (mapping.addr(), mapping.addr() + LEN);
+            assert_eq!((storing_ends_with(first), storing_ends_with(beyond - 1)), (None, None));
+            for beside in [first - 1, beyond] {
+                assert_eq!(storing_ends_with(beside), Some(libc::SIGSEGV));
+                // SAFETY: the kernel looks whether it may write there.
+                let read = unsafe { libc::read(zeroes.as_raw_fd(), beside as *mut libc::c_void, 1) };
+                assert_eq!((read, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));
+            }
+            // As much as there is room for.
+            // SAFETY: as above.
+            let read =
+                unsafe { libc::read(zeroes.as_raw_fd(), (beyond - PAGE) as *mut libc::c_void, 2 * PAGE) };
+            assert!(read <= PAGE as isize, "{read}");
+        }
+    }
+
     #[test]
     fn what_is_shared_is_in_a_file_that_nobody_can_shorten() {
         use std::os::unix::fs::FileExt;
