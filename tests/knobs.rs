@@ -4,11 +4,13 @@
 mod harness;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use harness::host::{Host, any_guest, skip};
 use harness::machine::{Ended, vmm};
 use harness::tiny::{Tiny, exit, halt, print, spin, touch};
+use harness::user::{User, give};
 use serde_json::Value;
 
 /// The row of `flag`, after a run with `args` that ended well.
@@ -162,4 +164,66 @@ fn a_machine_has_as_much_of_a_cpu_as_it_may() {
     killed.end();
     machine.args(["--timeout", "0.2"]).run().expect("timeout", 83);
     assert_eq!(group(pid), None);
+}
+
+/// Control groups that root has made: a service's, and above it one that stays root's.
+struct Groups {
+    slice: PathBuf,
+    service: PathBuf,
+}
+
+impl Groups {
+    /// `None`, after saying so, where there is no cpu controller to pass on.
+    fn new() -> Option<Groups> {
+        let root = PathBuf::from("/sys/fs/cgroup");
+        let _ = fs::write(root.join("cgroup.subtree_control"), "+cpu");
+        let passed_on = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
+        if !passed_on.split_whitespace().any(|controller| controller == "cpu") {
+            skip("no cpu controller in a unified hierarchy at /sys/fs/cgroup");
+            return None;
+        }
+        let slice = root.join(format!("vmm-test-{}.slice", std::process::id()));
+        let groups = Groups { service: slice.join("vmm.service"), slice };
+        fs::create_dir_all(&groups.service).expect("make groups");
+        fs::write(groups.slice.join("cgroup.subtree_control"), "+cpu").expect("pass the controller on");
+        Some(groups)
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let _ = (fs::remove_dir(&self.service), fs::remove_dir(&self.slice));
+    }
+}
+
+#[test]
+fn a_user_is_limited_in_the_group_that_was_delegated_to_him_and_nowhere_else() {
+    let Some(_) = any_guest() else { return };
+    let Some(user) = User::new() else { return };
+    let Some(groups) = Groups::new() else { return };
+    let service = groups.service.display();
+    let guest = Tiny::new(&[print("here\n"), spin()].concat());
+    let machine = vmm(guest.args()).args(["--memory", "32M", "--cpu-limit", "20", "--timeout", "1"]);
+    let machine = machine.through(user.starts(&format!("echo $$ >{service}/cgroup.procs")));
+    // Nothing is his: what he lacks is named, and what to do.
+    let refused = machine.run();
+    let lacking = format!("limit the CPU: open {service}/cgroup.procs: Permission denied");
+    refused.expect_refusal(77, &lacking).expect_refusal(77, "systemd-run --user --scope -p Delegate=yes");
+    // What systemd gives away by Delegate=yes (cgroup-v2.rst, "Model of Delegation"); another process of his
+    // stays in there.
+    for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+        give(&groups.service.join(file));
+    }
+    let mut neighbour = Command::new("sleep").arg("600").spawn().expect("run sleep");
+    fs::write(groups.service.join("cgroup.procs"), neighbour.id().to_string()).expect("move it");
+    let mut running = machine.spawn();
+    running.until("here");
+    let inside = group(running.pid());
+    let ended = running.end();
+    ended.expect("timeout", 83);
+    assert_eq!(inside.as_deref().and_then(Path::parent), Some(groups.service.as_path()));
+    assert!(ended.report["time"]["cpu_throttled"].as_u64().is_some_and(|times| times > 0));
+    let left = fs::read_dir(&groups.service).expect("the group").flatten();
+    assert_eq!(left.filter(|entry| entry.path().is_dir()).count(), 0);
+    let _ = (neighbour.kill(), neighbour.wait());
 }

@@ -9,6 +9,7 @@
 //! - [`terminal`] a user at a terminal
 //! - [`tools`]    a disk of programs for guests to run
 //! - [`tiny`]     guests of a few instructions, which run on every kind of host
+//! - [`user`]     somebody who is not root
 
 // Each test binary includes this room and uses its own part of it.
 #![allow(dead_code)]
@@ -22,3 +23,4 @@ pub mod tap;
 pub mod terminal;
 pub mod tiny;
 pub mod tools;
+pub mod user;

@@ -1,5 +1,6 @@
 //! A control group of the machine's own, which limits its CPU time (Documentation/admin-guide/cgroup-v2.rst):
-//! vCPUs, device workers and all else of this process. It is beside the group that the process comes from.
+//! vCPUs, device workers and all else of this process. It is beside the group that the process comes from, or
+//! in it.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -32,14 +33,15 @@ pub enum Error {
     Refused { deed: &'static str, path: PathBuf, source: io::Error },
 }
 
+impl Error {
+    fn is_forbidden(&self) -> bool {
+        matches!(self, Error::Refused { source, .. } if source.kind() == ErrorKind::PermissionDenied)
+    }
+}
+
 impl Fatal for Error {
     fn status(&self) -> Status {
-        match self {
-            Error::Refused { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-                Status::Permission
-            }
-            _ => Status::Resource,
-        }
+        if self.is_forbidden() { Status::Permission } else { Status::Resource }
     }
 }
 
@@ -69,16 +71,27 @@ impl CpuGroup {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let (root, own) = mounted(&mounts).zip(own(&groups)).ok_or(Error::NoHierarchy)?;
-        CpuGroup::beside(root, own, percent)
+        CpuGroup::at(root, own, percent)
     }
 
-    /// Below `root`, where its hierarchy is mounted, beside the group `own`.
-    fn beside(root: &Path, own: &Path, percent: u32) -> Result<CpuGroup, Error> {
-        // The root group may have both processes and groups that limit them; others may not.
+    /// Below `root`, where its hierarchy is mounted: beside the group `own`, or in it where that is all that
+    /// this user was given, as by systemd's `Delegate=` to a service.
+    fn at(root: &Path, own: &Path, percent: u32) -> Result<CpuGroup, Error> {
         let parent = own.parent().unwrap_or(own);
         pass_on(root, parent);
-        // Without the empty name at its end.
-        let parent: PathBuf = root.join(parent).components().collect();
+        let (parent, own) = (joined(root, parent), joined(root, own));
+        match CpuGroup::below(parent, &own, percent) {
+            Err(error) if error.is_forbidden() => {
+                let inside = CpuGroup::below(own.clone(), &own, percent);
+                // Where neither may be: the place where most users' machines get theirs.
+                inside.map_err(|inner| if inner.is_forbidden() { error } else { inner })
+            }
+            beside => beside,
+        }
+    }
+
+    /// In `parent`, coming from `own`.
+    fn below(parent: PathBuf, own: &Path, percent: u32) -> Result<CpuGroup, Error> {
         let refused = |deed, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Refused { deed, path, source }
@@ -88,15 +101,19 @@ impl CpuGroup {
             if !lists(&parent.join("cgroup.controllers"), "cpu") {
                 return Err(Error::NoController(parent));
             }
-            // Once more, for the reason.
             fs::write(&passes_on, "+cpu").map_err(refused("pass the cpu controller on by", &passes_on))?;
         }
         sweep(&parent);
-        let home = root.join(own).join("cgroup.procs");
+        let home = own.join("cgroup.procs");
         let home = File::options().write(true).open(&home).map_err(refused("open", &home))?;
         let folder = parent.join(format!("{NAME}{}", std::process::id()));
         fs::create_dir(&folder).map_err(refused("make", &folder))?;
         let entered = || {
+            // Beside processes there may be no group of another kind (cgroup-v2.rst, "Threads").
+            if parent == own {
+                let kind = folder.join("cgroup.type");
+                fs::write(&kind, "threaded").map_err(refused("share processes by", &kind))?;
+            }
             let quota = u64::from(percent) * PERIOD_US / 100;
             let max = folder.join("cpu.max");
             fs::write(&max, format!("{quota} {PERIOD_US}")).map_err(refused("write", &max))?;
@@ -147,6 +164,11 @@ pub fn mounted(mounts: &str) -> Option<&Path> {
 /// This process's group there, from its root.
 pub fn own(groups: &str) -> Option<&Path> {
     groups.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new)
+}
+
+/// Without the empty name at its end that a root has.
+fn joined(root: &Path, group: &Path) -> PathBuf {
+    root.join(group).components().collect()
 }
 
 /// Whether a file is a list with `word` in it.
@@ -218,7 +240,7 @@ mod tests {
         fs::write(parent.join("cgroup.controllers"), "memory pids\n").unwrap();
         fs::write(parent.join("cgroup.subtree_control"), "memory cpuset\n").unwrap();
         fs::create_dir_all(parent.join("vmm-4294967295")).unwrap();
-        let error = CpuGroup::beside(&root, Path::new("slice/scope"), 50).unwrap_err();
+        let error = CpuGroup::at(&root, Path::new("slice/scope"), 50).unwrap_err();
         sweep(&parent);
         let swept = !parent.join("vmm-4294967295").exists();
         fs::remove_dir_all(&root).unwrap();
