@@ -5,11 +5,14 @@ mod harness;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use harness::host::any_guest;
+use harness::host::{any_guest, skip};
 use harness::machine::{Running, scratch, vmm};
+use harness::tap::{Interface, Reflector};
 use harness::tiny::{Tiny, print, spin};
+use harness::user::{self, User};
 
 /// A guest that says that it is there, and stays.
 fn guest() -> Tiny {
@@ -83,6 +86,40 @@ fn so_do_the_workers_of_devices() {
         running.end().expect("signal", 143);
     }
     let _ = fs::remove_file(image);
+}
+
+/// Group kvm, a tap that root has made for him, and files of his own are all that it takes.
+#[test]
+fn an_ordinary_user_has_a_machine_with_all_of_it() {
+    let Some(_) = any_guest() else { return };
+    let Some(user) = User::new() else { return };
+    let tap = Interface::tap_of(user::UID).and_then(|tap| tap.address().map(|()| tap));
+    let tap = match tap {
+        Ok(tap) => tap,
+        Err(why) => return skip(&why),
+    };
+    let host = Reflector::at(&tap, true);
+    let ask = format!("rr,items=20,role=send,address={},peer={}:{}", tap.at(2), tap.at(1), host.port);
+    let disk = format!("path={}", user.file("disk", 16 << 20).display());
+    let machine = vmm(["--memory", "64M", "--vcpus", "2", "--rng", "--disk", &disk])
+        .args(tap.net())
+        .args(["--workload", &ask, "--workload", "blk,items=50", "--workload", "blk,seconds=60"])
+        .through(user.starts(""));
+    let running = machine.spawn();
+    all_confined(&running, &["vmm", "vcpu0", "vcpu1", "console", "blk0"]);
+    let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).expect("a process that runs");
+    assert!(status.contains(&format!("Uid:\t{0}\t{0}\t{0}\t{0}\n", user::UID)), "{status}");
+    let began = Instant::now();
+    while host.datagrams.load(Ordering::Relaxed) < 20 && began.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.signal("TERM");
+    let ended = running.end();
+    ended.expect("signal", 143);
+    assert_eq!((ended.value(&ask, "ops"), ended.value(&ask, "lost")), (20, 0), "{}", ended.stderr);
+    assert_eq!(ended.report["sandbox"]["seccomp"], true);
+    // Nothing was missing that had to be said.
+    assert!(!ended.stderr.contains("sandbox"), "{}", ended.stderr);
 }
 
 #[test]

@@ -39,6 +39,11 @@ impl Interface {
         Interface::add(&format!("tuntap add NAME mode tap{}", if queues { " multi_queue" } else { "" }))
     }
 
+    /// A tap that a user may use who could make none.
+    pub fn tap_of(user: u32) -> Result<Interface, String> {
+        Interface::add(&format!("tuntap add NAME mode tap user {user}"))
+    }
+
     /// A bridge between these.
     pub fn bridge(taps: &[&Interface]) -> Result<Interface, String> {
         let bridge = Interface::add("link add NAME type bridge")?;
