@@ -160,7 +160,7 @@ pub fn run(config: &Config, mut parts: Parts) -> Result<Outcome, Error> {
     let tracer = prepared.map(|prepared| {
         let numbers = threads.iter().filter_map(|thread| thread.number);
         let numbers: Vec<u32> = numbers.chain([prepared.thread()?]).collect();
-        prepared.attach(&numbers)
+        prepared.attach(&numbers, config.sandbox)
     });
     let tracer = untraced.map(Err).or(tracer);
     if let Some(Err(error)) = &tracer {

@@ -27,9 +27,10 @@ pub mod tracefs;
 
 use std::fs::File;
 use std::io;
+use std::thread;
 
 use crate::sys::bpf::{Map, MapKind, Program, ProgramKind, Refused};
-use crate::sys::privileges::capable;
+use crate::sys::privileges::{self, capable};
 use format::Format;
 use program::{Event, Maps};
 pub use rows::Traced;
@@ -47,6 +48,11 @@ pub enum Error {
     Host(&'static str, io::Error),
     #[error("read what was traced: {0}")]
     Thread(#[from] io::Error),
+    #[error(
+        "kernels before Linux 5.19 let only the privileged read what programs have counted, and the sandbox \
+         leaves nobody privileged: sysctl kernel.unprivileged_bpf_disabled=0, or --sandbox=off"
+    )]
+    Unreadable,
     #[error("the kernel refuses the program for {event}: {refused} {verdict}")]
     Refused { event: &'static str, refused: io::Error, verdict: String },
 }
@@ -89,8 +95,9 @@ impl Prepared {
         self.who.run()
     }
 
-    /// Traces these threads, which [`Traced`] names by their place in the list.
-    pub fn attach(&self, threads: &[u32]) -> Result<Tracer, Error> {
+    /// Traces these threads, which [`Traced`] names by their place in the list. `confined`: it will be read by
+    /// a thread that has no capabilities any more.
+    pub fn attach(&self, threads: &[u32], confined: bool) -> Result<Tracer, Error> {
         let host = |deed| move |error| Error::Host(deed, error);
         let entries = (ROWS + ROWS_EACH * threads.len()).min(MOST_ROWS) as u32;
         let map = |kind, key, value, entries| Map::new(kind, key, value, entries).map_err(host("make a map"));
@@ -99,6 +106,9 @@ impl Prepared {
             rows: map(MapKind::Hash, program::KEY, program::row::SIZE, entries)?,
             blank: map(MapKind::Array, 4, program::row::SIZE, 1)?,
         };
+        if confined {
+            readable(read_without_privilege(&maps.blank))?;
+        }
         for thread in 0..threads.len() {
             let (key, blank) = (rows::last_row(thread), [0; program::row::SIZE]);
             maps.rows.set(&key, &blank).map_err(host("make a row"))?;
@@ -136,6 +146,29 @@ impl Tracer {
     }
 }
 
+/// What a thread without capabilities hears of the kernel when it reads a map.
+fn read_without_privilege(map: &Map) -> io::Result<bool> {
+    let read = || {
+        privileges::keep(&[], false)?;
+        map.get(&[0; 4], &mut [0; program::row::SIZE])
+    };
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().name("tracer".into()).spawn_scoped(scope, read)?;
+        reader.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    })
+}
+
+/// Whether that is enough for what comes after the sandbox. Linux 5.19 was the first to tell reading a map from
+/// making one, where `kernel.unprivileged_bpf_disabled` forbids bpf(2) to others
+/// (Documentation/admin-guide/sysctl/kernel.rst).
+fn readable(heard: io::Result<bool>) -> Result<(), Error> {
+    match heard {
+        Ok(_) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(Error::Unreadable),
+        Err(error) => Err(Error::Host("read a map", error)),
+    }
+}
+
 /// Why a program was not taken.
 fn why(event: &'static str, refused: Refused) -> Error {
     const CAP_SYS_ADMIN: u32 = 21;
@@ -153,5 +186,19 @@ fn why(event: &'static str, refused: Refused) -> Error {
             }
         }
         _ => Error::Refused { event, refused: error, verdict },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_would_keep_the_counts_to_itself_is_told_before_there_are_any() {
+        let heard = |number| readable(Err(io::Error::from_raw_os_error(number)));
+        assert!(readable(Ok(true)).is_ok());
+        let error = heard(libc::EPERM).unwrap_err().to_string();
+        assert!(error.contains("before Linux 5.19") && error.contains("--sandbox=off"), "{error}");
+        assert!(matches!(heard(libc::EBADF), Err(Error::Host("read a map", _))));
     }
 }
