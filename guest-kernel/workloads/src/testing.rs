@@ -161,6 +161,10 @@ fn each_workload_gives_its_records() {
         ("zeropages,items=200,zeropool=off", 1),
         ("jitter,items=3,period=10", 1),
     ] {
+        // These have their loops in instructions, which Miri knows nothing of.
+        if cfg!(miri) && (text.starts_with("stream") || text.starts_with("linpack")) {
+            continue;
+        }
         let lines = lines(text);
         assert_eq!(lines.len(), records, "{lines:?}");
         assert!(lines.iter().all(|line| line.contains(" ok ops=")), "{lines:?}");

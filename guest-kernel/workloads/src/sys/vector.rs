@@ -199,6 +199,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "instructions, which Miri knows nothing of")]
     fn the_loops_do_what_they_say() {
         let (one, other) = (bits(&[1., 2., 3., 4., 5., 6., 7., 8.]), bits(&[8.; 8]));
         let mut to = bits(&[0.; 9]);
@@ -213,6 +214,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "instructions, which Miri knows nothing of")]
     fn a_tile_of_a_product() {
         // Two columns of four times two rows of four.
         let (left, right) =
