@@ -230,6 +230,7 @@ pub extern "C" fn fault(number: usize) -> ! {
             spin_loop();
         }
     }
+    chaos::calm_ports();
     interrupts::report(number);
     for other in (0..CPUS).filter(|other| *other != number && MACHINE.scheduler.is_online(*other)) {
         apic::restart(other);
@@ -239,6 +240,7 @@ pub extern "C" fn fault(number: usize) -> ! {
 
 /// Where a CPU comes that was stopped.
 pub extern "C" fn restart(number: usize) -> ! {
+    chaos::calm_cpu();
     MACHINE.stopped.fetch_add(1, Ordering::SeqCst);
     if number == 0 {
         let online = (0..CPUS).filter(|cpu| MACHINE.scheduler.is_online(*cpu)).count();

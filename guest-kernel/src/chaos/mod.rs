@@ -33,5 +33,9 @@ mod storm;
 #[cfg(target_os = "none")]
 mod target;
 
+/// A storm that a fault has ended leaves each CPU's APIC and the serial port as it had them: in order again.
+#[cfg(target_os = "none")]
+pub use {interrupts::calm as calm_cpu, ports::calm as calm_ports};
+
 #[cfg(target_os = "none")]
 pub use storm::run;
