@@ -340,6 +340,9 @@ fn a_port_of_a_switch() {
     let net = |port: usize| format!("vhost-user={}", sockets[port].display());
     let mut command = Command::new(binary());
     command.args(["switch", "--report", "none"]);
+    if sanitized() {
+        command.arg("--sandbox=off");
+    }
     sockets.iter().for_each(|socket| _ = command.arg("--port").arg(socket));
     let Some(switch) = Peer::start(command, sockets.clone()) else { return };
     let (reflect, ask) =
