@@ -165,15 +165,21 @@ fn known_tools_stand_beside_ours_in_the_same_places() {
     if !in_lab() || linux_guest().is_none() {
         return;
     }
-    let Some(kernel) = kernels::cloud() else { return };
+    let (Some(kernel), Some(rt)) = (kernels::cloud(), kernels::rt()) else { return };
     let folder = std::env::var("LAB_DIR").map(|lab| format!("{lab}/image")).unwrap_or_default();
-    let kernel = kernel.bzimage.display().to_string();
+    let [kernel, rt] = [kernel, rt].map(|kernel| kernel.bzimage.display().to_string());
     let tools = format!("--tools={folder}");
-    for (name, row) in
-        [("hackbench", "Linux guest, 1 vCPU"), ("blk", "Linux guest, read, 16"), ("http", "bridge by a")]
-    {
+    for (name, row) in [
+        ("hackbench", "Linux guest, 1 vCPU"),
+        ("blk", "Linux guest, read, 16"),
+        ("http", "bridge by a"),
+        ("jitter", "PREEMPT_RT guest, tuned"),
+        ("linpack", "Linux guest, pinned"),
+        ("packets", "Linux guests, 32 threads, bridge by vhost"),
+    ] {
         let once = ["--warm-up=0", "--repeat=1"];
-        let asked = [&[name, "--kernel", &kernel, "--only", row, &tools][..], &once[..]].concat();
+        let kernels = ["--kernel", &kernel, "--rt-kernel", &rt];
+        let asked = [&[name, "--only", row, &tools][..], &kernels, &once].concat();
         let (results, text, page) = found(&asked);
         let beside = results[0]["beside"]["pairs"].as_array().unwrap_or_else(|| panic!("no tool: {text}"));
         assert!(!beside.is_empty(), "{text}");
@@ -193,8 +199,20 @@ fn tools_that_are_not_there_say_what_makes_them() {
     assert_eq!(output.status.code(), Some(65));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("/no/such: no tools there; resources/image/build makes them"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    // The folder is looked at first, whatever is asked.
     let output = repro(&["null", "--tools=/no/such"]);
-    assert_ne!(output.status.code(), Some(0));
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(65), said));
+    // Here is one, and nobody for whom.
+    let folder = scratch("tools");
+    fs::create_dir_all(folder.join("bin")).expect("a folder");
+    fs::write(folder.join("disk.img"), "x").expect("a file");
+    let output = repro(&["null", &format!("--tools={}", folder.display())]);
+    fs::remove_dir_all(&folder).expect("remove it");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    let words = "vmm: --tools: experiment null has none; these have: blk, bulk, ";
+    assert!(said.starts_with(words) && said.lines().count() == 1, "{said}");
 }
 
 /// Each claim, and what became of it.

@@ -59,7 +59,7 @@ impl Platform for Kernel {
         let asks = |key: &str, not: &str| spec.workload.key(key).is_some() && spec.word(key) != not;
         for (asked, why) in [
             (asks("over", "udp"), "this-kernel-has-no-tcp"),
-            (asks("hogs", "0"), "this-kernel-has-no-priorities"),
+            (asks("hogs", "0") || asks("priority", "0"), "this-kernel-has-no-priorities"),
             (asks("file", "-"), "this-kernel-has-no-files"),
         ] {
             if asked {

@@ -24,6 +24,11 @@ pub fn amd64() -> Option<Kernel> {
     find("amd64")
 }
 
+/// `linux-image-rt-amd64`: PREEMPT_RT.
+pub fn rt() -> Option<Kernel> {
+    find("rt")
+}
+
 /// `None`, after saying so, where nobody has fetched it.
 fn find(name: &str) -> Option<Kernel> {
     let cache = std::env::var_os("LAB_DIR")

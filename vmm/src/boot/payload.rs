@@ -139,7 +139,8 @@ fn drivers(config: &Config) -> Vec<&'static str> {
         ("virtio_net", !config.nets.is_empty()),
         ("virtio_rng", config.rng),
         ("vmw_vsock_virtio_transport", config.vsock.is_some()),
-        // Its disk's file system.
+        // Its disk's file system, and what that asks for by what it does, which no list of needs has.
+        ("crc32c_generic", config.boot.runs_tools()),
         ("ext4", config.boot.runs_tools()),
     ];
     drivers.into_iter().filter(|(_, needed)| *needed).map(|(driver, _)| driver).collect()

@@ -21,6 +21,9 @@ pub struct Args {
     /// A Linux kernel, for what runs in a Linux guest
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// One that is PREEMPT_RT, for what is said of such guests: resources/lab/kernels rt fetches Debian's
+    #[arg(long, value_name = "FILE")]
+    rt_kernel: Option<PathBuf>,
     /// Known tools, too (fio, iperf3, hackbench, …), where an experiment has one: in the same places, in turn
     /// with our workload, in one table. FOLDER is what resources/image/build makes [default: .lab/image]
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = repro::TOOLS)]
@@ -44,12 +47,23 @@ pub struct Args {
 
 impl Args {
     pub fn resolve(self) -> Job {
-        let Args { name, all, full, kernel, tools, only, warm_up, repeat, out, yes } = self;
+        let Args { name, all, full, kernel, rt_kernel, tools, only, warm_up, repeat, out, yes } = self;
         let which = match (name, all) {
             (Some(name), _) => Which::One(name),
             (None, true) => Which::All,
             (None, false) => Which::List,
         };
-        Job { which, full, kernel, tools, only, warm_ups: warm_up, rounds: repeat, yes, outputs: out }
+        Job {
+            which,
+            full,
+            kernel,
+            rt_kernel,
+            tools,
+            only,
+            warm_ups: warm_up,
+            rounds: repeat,
+            yes,
+            outputs: out,
+        }
     }
 }

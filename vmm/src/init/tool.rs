@@ -51,6 +51,9 @@ fn stage(spec: &Spec<'_>) -> io::Result<()> {
     ] {
         mount(target, kind).or_else(already_there)?;
     }
+    // Of POSIX shared memory.
+    fs::create_dir_all("/disk/dev/shm")?;
+    mount(c"/disk/dev/shm", c"tmpfs").or_else(already_there)?;
     interface::bring_up(LOOPBACK, Ipv4Addr::LOCALHOST)?;
     if spec.given("address") || spec.given("peer") {
         let (address, _) = spec.peer("address").unwrap_or_default();

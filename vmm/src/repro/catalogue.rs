@@ -77,6 +77,10 @@ pub struct Variant {
 pub enum Need {
     /// A kernel of `--kernel`, and a host that runs it.
     Linux,
+    /// One of `--rt-kernel` that is PREEMPT_RT, and such a host.
+    RtLinux,
+    /// A real-time priority for this user.
+    RealTime,
     /// Hardware virtualization.
     Hardware,
     #[serde(rename = "2-cpus")]
@@ -246,6 +250,7 @@ pub mod tests {
                 for setting in experiment.settings.iter().chain(tools) {
                     let files = [
                         ("kernel", "bzImage"),
+                        ("rt-kernel", "bzImage"),
                         ("disk", "disk"),
                         ("direct", ",direct"),
                         ("tools", "disk.img"),

@@ -1,12 +1,14 @@
 //! What an experiment needs, and whether this host has it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use super::catalogue::{Need, Variant};
 use super::container::Container;
 use super::scratch;
+use crate::boot::image::{self, Image};
 use crate::config::memory::Size;
 use crate::kvm::class::Class;
 use crate::kvm::vm;
@@ -16,6 +18,9 @@ use crate::topology::{file, host};
 /// Of a container, where no machine's memory is said.
 const CONTAINER_MEMORY: u64 = 1 << 30;
 
+/// What such a kernel says of itself.
+const RT: &str = "PREEMPT_RT";
+
 /// This host, as far as experiments ask.
 pub struct Here {
     class: Class,
@@ -24,10 +29,11 @@ pub struct Here {
     cpus: usize,
     free_hugepages: u64,
     kernel: Option<PathBuf>,
+    rt_kernel: Option<PathBuf>,
 }
 
 impl Here {
-    pub fn look(kernel: Option<PathBuf>) -> Here {
+    pub fn look(kernel: Option<PathBuf>, rt_kernel: Option<PathBuf>) -> Here {
         let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
         Here {
             class: Class::detect(),
@@ -35,6 +41,7 @@ impl Here {
             cpus: affinity::allowed().len(),
             free_hugepages: free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
             kernel,
+            rt_kernel,
         }
     }
 
@@ -71,13 +78,21 @@ impl Here {
             (self.cpus < count).then(|| format!("needs {count} CPUs, and this process has {}", self.cpus))
         };
         match need {
-            Need::Linux if self.class == Class::Pvm => {
+            Need::Linux | Need::RtLinux if self.class == Class::Pvm => {
                 Some("a stock Linux does not boot on a kvm_pvm host: needs vmx or svm".into())
             }
             Need::Linux if self.kernel.is_none() => Some("needs a Linux kernel: --kernel FILE".into()),
+            Need::RtLinux => match &self.rt_kernel {
+                None => Some(
+                    "needs a PREEMPT_RT kernel: --rt-kernel FILE; resources/lab/kernels rt fetches one"
+                        .into(),
+                ),
+                Some(path) => lacks_preempt_rt(path),
+            },
             Need::Hardware if self.class == Class::Pvm => {
                 Some("a guest's ring 0 is interpreted on a kvm_pvm host: needs vmx or svm".into())
             }
+            Need::RealTime => lacks_priority(),
             Need::Linux | Need::Hardware => None,
             Need::TwoCpus => cpus(2),
             Need::FourCpus => cpus(4),
@@ -94,13 +109,40 @@ impl Here {
     }
 }
 
+/// Why this user's threads get no real-time priority, if so: one tries it.
+fn lacks_priority() -> Option<String> {
+    let tried = std::thread::spawn(|| affinity::before_others(1)).join().ok()?;
+    let error = tried.err()?;
+    Some(format!("needs a real-time priority: {error}; root has it, or who may by ulimit -r"))
+}
+
+/// Why `path` is not PREEMPT_RT, if so: a bzImage carries its version in words before all that is compressed.
+fn lacks_preempt_rt(path: &Path) -> Option<String> {
+    let file = File::open(path).map_err(|error| image::Error::from(error));
+    let found = file.and_then(|file| match image::identify(&file)? {
+        Image::BzImage(bzimage) => {
+            let mut setup = vec![0; bzimage.setup_size as usize];
+            file.read_exact_at(&mut setup, 0)?;
+            Ok(setup.windows(RT.len()).any(|word| word == RT.as_bytes()))
+        }
+        // An ELF says it somewhere among all of its data; the guest's own console does, too.
+        Image::Elf(_) => Ok(true),
+    });
+    match found {
+        Ok(true) => None,
+        Ok(false) => Some(format!("{} is not a {RT} kernel", path.display())),
+        Err(error) => Some(format!("kernel {} {error}", path.display())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_missing_is_said() {
-        let pvm = Here { class: Class::Pvm, no_kvm: None, cpus: 2, free_hugepages: 100, kernel: None };
+        let (kernel, rt_kernel) = (None, None);
+        let pvm = Here { class: Class::Pvm, no_kvm: None, cpus: 2, free_hugepages: 100, kernel, rt_kernel };
         let sizes = [("memory".to_owned(), "256M".to_owned())].into();
         let lacks = |here: &Here, need| here.lacks_one(need, &sizes);
         assert!(lacks(&pvm, Need::Linux).unwrap().contains("vmx or svm"));
@@ -110,6 +152,12 @@ mod tests {
         let svm = Here { class: Class::Svm, free_hugepages: 128, ..pvm };
         assert_eq!((lacks(&svm, Need::Hugepages), lacks(&svm, Need::Hardware)), (None, None));
         assert!(lacks(&svm, Need::Linux).unwrap().contains("--kernel FILE"));
+        assert!(lacks(&svm, Need::RtLinux).unwrap().contains("resources/lab/kernels rt"));
+        let unfit = Here { rt_kernel: Some("/proc/self/exe".into()), ..svm };
+        assert_eq!(lacks(&unfit, Need::RtLinux), None);
+        let none = Here { rt_kernel: Some("/no/such".into()), ..unfit };
+        assert!(lacks(&none, Need::RtLinux).unwrap().starts_with("kernel /no/such can't be read"));
+        let svm = none;
         let none = Here { no_kvm: Some("open /dev/kvm: there is none".into()), ..svm };
         let mut variant: Variant = toml::from_str("name = 'x'\nargs = []").unwrap();
         assert!(none.lacks(&variant, &sizes).unwrap().contains("there is none"));

@@ -45,6 +45,8 @@ pub struct Job {
     pub full: bool,
     /// For what runs in a Linux guest.
     pub kernel: Option<PathBuf>,
+    /// For what runs in one that is PREEMPT_RT.
+    pub rt_kernel: Option<PathBuf>,
     /// The folder of tools that are to run beside our workloads.
     pub tools: Option<PathBuf>,
     /// Settings with one of these in their names; empty: all.
@@ -107,7 +109,7 @@ pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
         let name = experiments.into_iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
         return Err(ToolsError::None { name, known: known.map(|one| one.name).collect() }.into());
     }
-    let here = Here::look(job.kernel.clone());
+    let here = Here::look(job.kernel.clone(), job.rt_kernel.clone());
     let (mut results, mut signal) = (Vec::new(), None);
     for experiment in experiments {
         let (result, ended) = reproduce(job, &here, folder.as_ref(), experiment)?;
@@ -162,8 +164,10 @@ fn reproduce(
     experiment: Experiment,
 ) -> std::result::Result<(Result, Option<u8>), Failure> {
     let mut values = if job.full { experiment.full.clone() } else { experiment.small.clone() };
-    let kernel = job.kernel.as_ref().map(|path| path.display().to_string());
-    values.insert("kernel".into(), kernel.unwrap_or_default());
+    for (key, kernel) in [("kernel", &job.kernel), ("rt-kernel", &job.rt_kernel)] {
+        let kernel = kernel.as_ref().map(|path| path.display().to_string());
+        values.insert(key.into(), kernel.unwrap_or_default());
+    }
     // Where the host's own requests go past the page cache, a guest's do, too.
     let direct = if scratch::lacks_direct_io().is_none() { ",direct" } else { "" };
     values.insert("direct".into(), direct.into());

@@ -79,11 +79,23 @@ fn set_of(cpus: &[usize]) -> io::Result<libc::cpu_set_t> {
 
 /// The calling thread runs only where no other would.
 pub fn only_when_idle() -> io::Result<()> {
-    // `struct sched_param`, as the kernel has it: the priority, which this class doesn't have.
-    let parameters: libc::c_int = 0;
-    // SAFETY: the structure is live. The system call itself: musl's function of this name only fails.
-    let result =
-        unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &raw const parameters) };
+    schedule(libc::SCHED_IDLE, 0)
+}
+
+/// The calling thread runs before all without a priority, and those of a lower one (1 to 99).
+pub fn before_others(priority: u8) -> io::Result<()> {
+    schedule(libc::SCHED_FIFO, priority.into())
+}
+
+/// The calling thread takes its turn, as everyone does.
+pub fn in_turn() -> io::Result<()> {
+    schedule(libc::SCHED_OTHER, 0)
+}
+
+fn schedule(class: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+    // SAFETY: the last is `struct sched_param`, as the kernel has it: the priority; it is live. The system
+    // call itself: musl's function of this name only fails.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, class, &raw const priority) };
     checked(result).map(drop)
 }
 

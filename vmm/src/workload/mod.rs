@@ -12,6 +12,7 @@ pub mod native;
 mod start;
 mod streams;
 pub mod tool;
+mod urgent;
 
 use abi::record::{Outcome, Record};
 use abi::workload::Spec;
@@ -33,6 +34,7 @@ pub fn run(spec: &Spec<'_>, results: &mut dyn FnMut(&Record<'_>)) -> u8 {
         "http" => http::run(&linux, spec, &mut results),
         "tool" => tool::run(spec, &["sh"], &mut results),
         "rr" | "bulk" if spec.word("over") == "tcp" => streams::run(&linux, spec, &mut results),
+        "jitter" => urgent::at(spec.number("priority"), || workloads::run(&linux, spec, &mut results)),
         "ipc" => hogs::beside(spec.count("hogs"), || workloads::run(&linux, spec, &mut results)),
         _ => {
             workloads::run(&linux, spec, &mut results);

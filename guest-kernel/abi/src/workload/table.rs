@@ -248,6 +248,12 @@ pub const ALL: &[Workload] = &[
                 "microseconds between two wake-ups",
             ),
             key("items", MANY, "1000", "wake-ups"),
+            key(
+                "priority",
+                Kind::Number { min: 0, max: 99 },
+                "0",
+                "Linux: above everyone without one (SCHED_FIFO); 0: none",
+            ),
         ],
     },
     Workload {
