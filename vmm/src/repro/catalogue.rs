@@ -115,7 +115,17 @@ pub enum Claim {
     /// The metric, against another setting.
     Time { setting: String, than: String, time: Direction },
     /// A row of the ledger, for one operation: this much less or more than in another setting.
-    Moves { setting: String, than: String, count: String, moves: Moves, factor: f64 },
+    Moves {
+        setting: String,
+        than: String,
+        count: String,
+        moves: Moves,
+        factor: f64,
+        /// For the larger of the two: any count is many times as much as none.
+        at_least: f64,
+        /// Two settings that do less of the same: what of `setting` and of `than` goes beyond theirs.
+        beyond: Option<[String; 2]>,
+    },
     /// A row that hardly occurs.
     Rare { setting: String, count: String, at_most: f64 },
 }
@@ -223,7 +233,10 @@ impl Variant {
 impl Claim {
     fn settings(&self) -> Vec<&str> {
         match self {
-            Claim::Time { setting, than, .. } | Claim::Moves { setting, than, .. } => vec![setting, than],
+            Claim::Time { setting, than, .. } => vec![setting, than],
+            Claim::Moves { setting, than, beyond, .. } => {
+                [setting, than].into_iter().chain(beyond.iter().flatten()).map(String::as_str).collect()
+            }
             Claim::Rare { setting, .. } => vec![setting],
         }
     }
@@ -262,6 +275,10 @@ pub mod tests {
                     assert!(parsed.is_ok(), "{}: {args:?}: {}", experiment.name, parsed.unwrap_err());
                     assert!(args.iter().all(|arg| !arg.contains(['{', '}'])), "{args:?}");
                 }
+            }
+            for claim in &experiment.claims {
+                let Claim::Moves { factor, at_least, .. } = claim else { continue };
+                assert!(*factor > 1.0 && *at_least > 0.0, "{}: {claim:?}", experiment.name);
             }
             for row in &experiment.published {
                 let rate = experiment.rate.as_ref().is_some_and(|rate| rate.unit == row.unit);

@@ -122,16 +122,28 @@ fn judged(experiment: &Experiment, bundle: &Bundle, claim: &Claim, doubtful: boo
                 Some(ratio) => (claim, in_words(ratio), direction(ratio, *time, doubtful)),
             }
         }
-        Claim::Moves { setting, than, count: name, moves, factor } => {
+        Claim::Moves { setting, than, count: name, moves, factor, at_least, beyond } => {
             let word = match moves {
                 Moves::Falls => "less",
                 Moves::Rises => "more",
             };
-            let claim = format!("{setting}: {name} at least {factor} times {word} than {than}");
-            match (count(bundle, than, name), count(bundle, setting, name)) {
+            let mut claim = format!(
+                "{setting}: {name} at least {factor} times {word} than {than}, the larger at least {}",
+                say(*at_least)
+            );
+            let mut less = [None, None];
+            if let Some(beyond) = beyond {
+                claim += &format!("; each beyond that of {} and {}", beyond[0], beyond[1]);
+                less = beyond.each_ref().map(|setting| count(bundle, setting, name));
+            }
+            let counted = |name_of: &str, less: Option<f64>| {
+                let all = count(bundle, name_of, name)?;
+                if beyond.is_some() { Some((all - less?).max(0.0)) } else { Some(all) }
+            };
+            match (counted(than, less[1]), counted(setting, less[0])) {
                 (Some(from), Some(to)) => {
                     let (less, more) = if *moves == Moves::Falls { (to, from) } else { (from, to) };
-                    let held = more > 0.0 && more >= less * factor;
+                    let held = more >= *at_least && more >= less * factor;
                     let largest = from.max(to);
                     let say = |count: f64| words::per_op(count, largest, true);
                     (claim, format!("{} → {}", say(from), say(to)), same(held))
@@ -262,6 +274,7 @@ pub mod tests {
             count = "halt exits"
             moves = "falls"
             factor = 5.0
+            at_least = 1.0
             [[claim]]
             setting = "idle=guest-poll"
             count = "all exits"
@@ -291,6 +304,24 @@ pub mod tests {
         let judgement = judge(&experiment(), &bundle);
         assert_eq!(judgement.verdict, Verdict::OtherDirection);
         assert!(judgement.claims.iter().all(|claim| claim.verdict == Verdict::OtherDirection));
+    }
+
+    #[test]
+    fn any_count_is_more_than_none_but_not_enough() {
+        let mut experiment = experiment();
+        let mut verdict = |least: f64, other: Option<[String; 2]>| {
+            let Some(Claim::Moves { at_least, beyond, .. }) = experiment.claims.get_mut(1) else { panic!() };
+            (*at_least, *beyond) = (least, other);
+            let judged = judge(&experiment, &sample()).claims.remove(1);
+            (judged.verdict, judged.found)
+        };
+        assert_eq!(verdict(3.0, None).0, Verdict::OtherDirection);
+        // Beyond themselves both have none: nothing fell.
+        let selves = ["idle=guest-poll", "idle=halt"].map(str::to_owned);
+        let nothing = "0 per operation → 0 per operation".to_owned();
+        assert_eq!(verdict(1.0, Some(selves)), (Verdict::OtherDirection, nothing));
+        let nobody = ["idle=guest-poll", "not run"].map(str::to_owned);
+        assert_eq!(verdict(1.0, Some(nobody)).0, Verdict::NotJudged);
     }
 
     #[test]
