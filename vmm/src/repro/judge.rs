@@ -146,7 +146,12 @@ fn judged(experiment: &Experiment, bundle: &Bundle, claim: &Claim, doubtful: boo
                     let held = more >= *at_least && more >= less * factor;
                     let largest = from.max(to);
                     let say = |count: f64| words::per_op(count, largest, true);
-                    (claim, format!("{} → {}", say(from), say(to)), same(held))
+                    let times = if less > 0.0 {
+                        format!(", {} times", words::figures(more / less))
+                    } else {
+                        String::new()
+                    };
+                    (claim, format!("{} → {}{times}", say(from), say(to)), same(held))
                 }
                 _ => (claim, "not counted here".to_owned(), Verdict::NotJudged),
             }
@@ -291,7 +296,11 @@ pub mod tests {
         let found: Vec<&str> = judgement.claims.iter().map(|claim| claim.found.as_str()).collect();
         assert_eq!(
             found,
-            ["0.50× (0.50 to 0.50)", "2.00 per operation → 0.2 per operation", "0.3 per operation"]
+            [
+                "0.50× (0.50 to 0.50)",
+                "2.00 per operation → 0.2 per operation, 10.0 times",
+                "0.3 per operation"
+            ]
         );
         let row = &judgement.rows[1];
         assert_eq!((row.verdict, row.published_ratio), (Verdict::SameDirection, Some(12.0 / 22.0)));

@@ -72,15 +72,19 @@ fn one(result: &Result) -> String {
     }
     html.push_str("</table></div>\n");
     result.beside.iter().for_each(|beside| html.push_str(&tools(experiment, beside)));
-    html.push_str("<ul>\n");
+    html.push_str("<h3>Claimed</h3>\n<ul>\n");
     for claim in &judgement.claims {
         let (claim, found, said) = (escape(&claim.claim), escape(&claim.found), verdict(claim.verdict));
         put!(html, "<li>{claim}: {found} · {said}</li>");
     }
-    for (name, why) in &result.left_out {
-        put!(html, "<li>left out: {}: {}</li>", escape(name), escape(why));
-    }
     html.push_str("</ul>\n");
+    if !result.left_out.is_empty() {
+        html.push_str("<h3>Left out</h3>\n<ul>\n");
+        for (name, why) in &result.left_out {
+            put!(html, "<li>{}: {}</li>", escape(name), escape(why));
+        }
+        html.push_str("</ul>\n");
+    }
     for class in result.classes() {
         html.push_str(&section(&result.bundle, &class));
     }
@@ -92,9 +96,9 @@ fn one(result: &Result) -> String {
 fn tools(experiment: &Experiment, beside: &Beside) -> String {
     let mut html = String::new();
     let name = escape(&beside.name);
-    put!(html, "<h3>{name} in the same places</h3>\n<div class=\"wide\"><table>");
+    put!(html, "<h3>{name} in the same places</h3>\n<div class=\"wide\"><table class=\"numbers\">");
     put!(html, "<tr><th></th><th>ours</th><th>{name}</th><th>ratio</th><th>95 % interval</th>");
-    put!(html, "<th>exits: ours</th><th>{name}</th></tr>");
+    put!(html, "<th>exits: ours</th><th>exits: {name}</th></tr>");
     for pair in &beside.pairs {
         let [ours, tool] =
             [pair.ours_ns, pair.tool_ns].map(|ns| ns.map_or("–".into(), |ns| text::here(experiment, ns)));

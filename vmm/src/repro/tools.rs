@@ -140,9 +140,14 @@ impl Tool {
 
     /// `NAME=REGEX` of all that is found in what it prints.
     fn patterns(&self) -> Vec<String> {
-        let figure = format!("{}={}", self.name, self.figure);
+        let figure = format!("{}={}", self.own(), self.figure);
         let operations = self.operations.as_ref().map(|regex| format!("{}={regex}", self.count()));
         [figure].into_iter().chain(operations).collect()
+    }
+
+    /// The name of its figure, which is no workload's: hackbench is both.
+    fn own(&self) -> String {
+        format!("{}'s own figure", self.name)
     }
 
     fn count(&self) -> String {
@@ -197,7 +202,7 @@ impl Tool {
     }
 
     fn ns(&self, run: &Run) -> Option<f64> {
-        let figure = *run.metrics.get(&self.name)?;
+        let figure = *run.metrics.get(&self.own())?;
         let ns = match self.is {
             Is::Time(one) => figure * one,
             Is::Total(one) => figure * one / run.ops as f64,
@@ -240,7 +245,7 @@ pub mod tests {
         let ns = ours.metrics["ipc"];
         let mut run = ours.clone();
         run.setting = bundle.settings.len();
-        run.metrics = [("bench".to_owned(), 3.0 * ns * ours.ops as f64 / 1e9)].into();
+        run.metrics = [(tool().own(), 3.0 * ns * ours.ops as f64 / 1e9)].into();
         let first = bundle.settings.len();
         bundle.settings.push(Setting { name: "idle=halt, by bench".into(), ..bundle.settings[0].clone() });
         bundle.runs.push(run);
@@ -258,7 +263,7 @@ pub mod tests {
     #[test]
     fn what_a_figure_is() {
         let run = |figure: f64| Run {
-            metrics: [("bench".to_owned(), figure)].into(),
+            metrics: [(tool().own(), figure)].into(),
             ops: 10,
             ..sample().runs[0].clone()
         };
