@@ -147,8 +147,8 @@ fn vhost_takes_the_kicks_of_pages_and_datagrams() {
         &["http: bridge by vhost: left net.0 kicks seen", "http: bridge by vhost: left mapped pages 4k"],
     );
     held(&in_linux("http-1", &[]).unwrap_or_default(), &["http-1: bridge by vhost: left net.0 kicks seen"]);
-    let udp = in_linux("udp", &["one-way, bridge", "Linux guests"]).unwrap_or_default();
-    held(&udp, &["udp: one-way, bridge by vhost: left net.0 kicks seen"]);
+    let udp = in_linux("udp", &["500 a second", "Linux guests"]).unwrap_or_default();
+    held(&udp, &["udp: one-way, bridge by vhost, 500 a second: left net.0 kicks seen"]);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn tools_that_are_not_there_say_what_makes_them() {
     fs::remove_dir_all(&folder).expect("remove it");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(64), "{said}");
-    let words = "vmm: --tools: experiment null has none; these have: blk, bulk, ";
+    let words = "vmm: --tools: experiment null has none; these have: blk, build, bulk, ";
     assert!(said.starts_with(words) && said.lines().count() == 1, "{said}");
 }
 

@@ -81,6 +81,8 @@ pub enum Need {
     RtLinux,
     /// A real-time priority for this user.
     RealTime,
+    /// The folder of `--tools`, of which it runs one in place of a workload of ours.
+    Tools,
     /// Hardware virtualization.
     Hardware,
     #[serde(rename = "2-cpus")]
@@ -207,6 +209,13 @@ fn parse(name: &str, text: &str) -> Result<Experiment, CatalogueError> {
     match bases.into_iter().find(|base| !row(base)) {
         Some(unknown) => Err(fail(format!("a ratio is to a row that was not published: {unknown}"))),
         None => Ok(experiment),
+    }
+}
+
+impl Experiment {
+    /// Whether known tools have a part in it.
+    pub fn has_tools(&self) -> bool {
+        self.tool.is_some() || self.settings.iter().any(|setting| setting.needs.contains(&Need::Tools))
     }
 }
 

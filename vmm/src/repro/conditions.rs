@@ -92,8 +92,11 @@ impl Here {
             Need::Hardware if self.class == Class::Pvm => {
                 Some("a guest's ring 0 is interpreted on a kvm_pvm host: needs vmx or svm".into())
             }
+            Need::Tools if values.get("tools").is_none_or(String::is_empty) => {
+                Some("needs known tools: --tools; resources/image/build makes them".into())
+            }
             Need::RealTime => lacks_priority(),
-            Need::Linux | Need::Hardware => None,
+            Need::Linux | Need::Hardware | Need::Tools => None,
             Need::TwoCpus => cpus(2),
             Need::FourCpus => cpus(4),
             Need::DirectIo => scratch::lacks_direct_io(),

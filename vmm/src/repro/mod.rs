@@ -29,6 +29,7 @@ use crate::status::{Failure, Status, say};
 pub use catalogue::{CatalogueError, Experiment};
 pub use tools::FOLDER as TOOLS;
 
+use catalogue::Need;
 use conditions::Here;
 use judge::Judgement;
 use scratch::Scratch;
@@ -104,8 +105,8 @@ pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
         bundle::check(&output.file)?;
     }
     let folder = job.tools.as_deref().map(Folder::open).transpose()?;
-    if folder.is_some() && experiments.iter().all(|experiment| experiment.tool.is_none()) {
-        let known = catalogue::all()?.into_iter().filter(|one| one.tool.is_some());
+    if folder.is_some() && !experiments.iter().any(Experiment::has_tools) {
+        let known = catalogue::all()?.into_iter().filter(Experiment::has_tools);
         let name = experiments.into_iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
         return Err(ToolsError::None { name, known: known.map(|one| one.name).collect() }.into());
     }
@@ -195,13 +196,15 @@ fn reproduce(
         };
         match (lack, within) {
             (Some(why), _) | (None, Err(why)) => left_out.push((setting.name.clone(), why.clone())),
-            (None, Ok(within)) => settings.push(Setting {
-                name: setting.name.clone(),
-                args: setting.args(&values),
-                native: setting.native || setting.container,
-                within,
-                figures: Vec::new(),
-            }),
+            (None, Ok(mut within)) => {
+                let native = setting.native || setting.container;
+                // A machine has them on its disk.
+                if let Some(folder) = folder.filter(|_| native && setting.needs.contains(&Need::Tools)) {
+                    within.extend(folder.first_in_path());
+                }
+                let (name, args) = (setting.name.clone(), setting.args(&values));
+                settings.push(Setting { name, args, native, within, figures: Vec::new() });
+            }
         }
     }
     let (ours, mut beside) = (settings.len(), Vec::new());
