@@ -191,6 +191,8 @@ fn known_tools_stand_beside_ours_in_the_same_places() {
         let tool = results[0]["beside"]["name"].as_str().expect("a name");
         assert!(page.contains(tool), "{tool} is not on the page");
     }
+    let rows = ["--only", "Linux guest, 1 vCPU", "--kernel", &kernel, &tools];
+    held(&judged(&[&["build"][..], &rows].concat()), &["build: Linux guest, 1 vCPU: page_fault exits"]);
 }
 
 #[test]
