@@ -121,7 +121,7 @@ fn lacks_priority() -> Option<String> {
 
 /// Why `path` is not PREEMPT_RT, if so: a bzImage carries its version in words before all that is compressed.
 fn lacks_preempt_rt(path: &Path) -> Option<String> {
-    let file = File::open(path).map_err(|error| image::Error::from(error));
+    let file = File::open(path).map_err(image::Error::from);
     let found = file.and_then(|file| match image::identify(&file)? {
         Image::BzImage(bzimage) => {
             let mut setup = vec![0; bzimage.setup_size as usize];
