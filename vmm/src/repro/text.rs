@@ -174,7 +174,7 @@ mod tests {
         for words in [
             "b | idle=guest-poll              12.0 s   0.55×       1.00 µs    0.50×  0.50 – 0.50      same direction",
             "left out   x: needs y",
-            "claim      idle=guest-poll: halt exits at least 5 times less than idle=halt: 2.00 per operation → 0.2 per operation · same direction",
+            "claim      idle=guest-poll: halt exits at least 5 times less than idle=halt, the larger at least 1.00 per operation: 2.00 per operation → 0.2 per operation, 10.0 times · same direction",
             "suspected  idle=halt: vCPU 0",
             "so         same direction",
         ] {
