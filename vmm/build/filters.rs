@@ -94,6 +94,8 @@ const WORKER_ONLY: &[Only] = &[
     request(0x127f),      // BLKZEROOUT
     request(libc::FIONBIO as u32),
 ];
+/// Naps that end when they are due.
+const SWITCH_ONLY: &[Only] = &[only("prctl", 0, u32::MAX, libc::PR_SET_TIMERSLACK as u32)];
 /// Threads, but no processes.
 const START_ONLY: &[Only] = &[only("clone", 0, libc::CLONE_THREAD as u32, libc::CLONE_THREAD as u32)];
 /// vhost's requests are all of one kind.
@@ -136,7 +138,11 @@ const FILTERS: &[Filter] = &[
         calls: &[ANY, WAIT, TALK, MAIN],
         only: &[ANY_ONLY, WORKER_ONLY, VHOST_ONLY, MAIN_ONLY],
     },
-    Filter { name: "SWITCH", calls: &[ANY, WAIT, TALK, SWITCH], only: &[ANY_ONLY, TALK_ONLY, START_ONLY] },
+    Filter {
+        name: "SWITCH",
+        calls: &[ANY, WAIT, TALK, SWITCH],
+        only: &[ANY_ONLY, TALK_ONLY, START_ONLY, SWITCH_ONLY],
+    },
 ];
 
 /// Writes them as Rust.

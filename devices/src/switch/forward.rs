@@ -256,32 +256,28 @@ impl Forwarder {
             if broken.is_some() {
                 break;
             }
-            let mut placed = place(&mut self.receiving, live, &self.sent, frame, counters);
-            if placed == Err(NoPlace::NoBuffer) && patient && live.worth_waiting() {
-                if !live.ring.listen() {
-                    waits = true;
-                    break;
-                }
-                // One came just now.
-                placed = place(&mut self.receiving, live, &self.sent, frame, counters);
-            }
-            match placed {
+            match place(&mut self.receiving, live, &self.sent, frame, counters) {
                 Ok(count) => {
                     bytes += u64::from(frame.len);
                     packets += count;
                 }
                 Err(NoPlace::TooLarge) => counters.too_large.add(1),
+                Err(NoPlace::NoBuffer) if patient && live.worth_waiting() => {
+                    waits = true;
+                    break;
+                }
                 Err(NoPlace::NoBuffer) => counters.no_buffer.add(1),
                 Err(NoPlace::Broken(error)) => broken = Some(error),
             }
             done += 1;
         }
         let used = self.receiving.finish(live);
+        if used > 0 {
+            live.received();
+        }
         if used > 0 && waits {
             // It has taken something, and starves anew.
             live.starved = Some(Instant::now());
-        } else if used > 0 && live.starved.take().is_some() {
-            live.ring.hush();
         }
         if live.ring.publish() {
             signal(&mut self.bell, live, side);
@@ -458,7 +454,9 @@ impl Receiving {
     }
 
     fn finish(&mut self, live: &mut Live) -> usize {
-        live.ring.untake(&self.buffers[self.used..]);
+        let left = &self.buffers[self.used..];
+        live.had = left.iter().map(|buffer| buffer.span).sum();
+        live.ring.untake(left);
         self.used
     }
 }

@@ -8,6 +8,7 @@
 //! - [`forward`]  the copy loop
 //! - [`offload`]  checksums and segments, where the receiver takes less than the sender left to do
 //! - [`worker`]   the threads that poll, or sleep
+//! - [`crowd`]    … on a CPU that others want, too
 //! - [`counts`]   what each ring did
 //!
 //! Two kinds of threads: workers move frames; each port has one of its own that listens on its socket
@@ -19,6 +20,7 @@
 //! ring goes on from its used index without a record in shared memory (INFLIGHT_SHMFD is not offered).
 
 pub mod counts;
+mod crowd;
 mod forward;
 mod frame;
 mod offload;
@@ -142,6 +144,8 @@ pub struct WorkerCounts {
     pub busy: Duration,
     pub rounds: u64,
     pub empty_rounds: u64,
+    /// Moments that it left to others on its CPU.
+    pub naps: u64,
     pub sleeps: u64,
 }
 
@@ -209,6 +213,7 @@ impl Switch {
             busy: Duration::from_nanos(counters.busy_ns.load(Ordering::Relaxed)),
             rounds: counters.rounds.get(),
             empty_rounds: counters.empty_rounds.get(),
+            naps: counters.naps.get(),
             sleeps: counters.sleeps.get(),
         });
         SwitchCounts { wall, ports: ports.collect(), workers: workers.collect() }
@@ -340,6 +345,8 @@ impl Device for Attached<'_> {
             error,
             kicks_before,
             starved: None,
+            had: 0,
+            asked: false,
         };
         self.set(index, Some(live));
         Ok(())

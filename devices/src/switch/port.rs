@@ -18,7 +18,9 @@ use crate::virtio::counters::pending;
 /// Queue pairs of a port at most.
 pub const PAIRS: u16 = 16;
 /// How long a receiver without buffers is waited for before it counts as stalled, and loses frames.
-const PATIENCE: Duration = Duration::from_millis(100);
+///
+/// A machine that runs has its turn within far less, however many share its CPU.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What happens to a frame whose receiver has no buffer for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,8 +28,8 @@ pub enum Full {
     /// It is dropped, and counted.
     #[default]
     Drop,
-    /// It stays with its sender, which is paced by it; until the receiver has taken nothing for a tenth
-    /// of a second: then it counts as stalled, and its frames are dropped until it takes one.
+    /// It stays with its sender, which is paced by it; until the receiver has taken nothing for a second:
+    /// then it counts as stalled, and its frames are dropped until it takes one.
     Wait,
 }
 
@@ -108,14 +110,39 @@ pub struct Live {
     pub error: Option<Arc<EventFd>>,
     /// Kicks that the fd had counted before this ring had it.
     pub kicks_before: u64,
-    /// Without buffers since then.
+    /// Without enough buffers since then.
     pub starved: Option<Instant>,
+    /// Descriptors that it had then, and which were not enough.
+    pub had: u16,
+    /// It was asked for a kick when it has some.
+    pub asked: bool,
 }
 
 impl Live {
     /// True where a sender shall wait for it rather than lose a frame.
     pub fn worth_waiting(&mut self) -> bool {
         self.starved.get_or_insert_with(Instant::now).elapsed() < PATIENCE
+    }
+
+    /// Asks one without enough buffers for a kick when it has a few; true if it has them by now.
+    pub fn ask(&mut self) -> bool {
+        if self.starved.is_none() {
+            return false;
+        }
+        self.asked = true;
+        let more = self.ring.listen_for_few(self.had);
+        if more {
+            self.received();
+        }
+        more
+    }
+
+    /// It has buffers again.
+    pub fn received(&mut self) {
+        self.starved = None;
+        if std::mem::take(&mut self.asked) {
+            self.ring.hush();
+        }
     }
 
     fn kicks(&self) -> u64 {

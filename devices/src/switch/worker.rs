@@ -5,6 +5,7 @@
 //!        │ nothing moved                                       │ something moved
 //!        ▼                                                     │
 //!   poll for as long as asked ── something ────────────────────┤
+//!        │ (by naps, where the CPU is crowded)                 │
 //!        │ time is up                                          │
 //!        ▼                                                     │
 //!   listen: ask for kicks, look once more ── something ────────┤
@@ -25,12 +26,14 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::crowd::{Crowd, NAP};
 use super::forward::{Forwarder, Passed};
-use super::port::{Full, Shared};
+use super::port::{Full, Live, Shared};
+use crate::sys::turns;
 use crate::virtio::counters::Count;
 
 /// How long a worker sleeps at most while a sender waits for a receiver.
-const BLOCKED_MS: i32 = 10;
+const BLOCKED_MS: i32 = 1;
 
 /// What a worker did.
 #[derive(Debug, Default)]
@@ -40,6 +43,7 @@ pub struct WorkerCounters {
     pub busy_ns: AtomicU64,
     pub rounds: Count,
     pub empty_rounds: Count,
+    pub naps: Count,
     pub sleeps: Count,
 }
 
@@ -59,6 +63,8 @@ impl Worker {
     /// Serves until the switch stops.
     pub fn run(self) -> io::Result<()> {
         let mut forwarder = Forwarder::default();
+        // Without it they are only longer.
+        let _ = turns::wake_on_time();
         while !self.stopped() {
             let changes = self.shared.changes();
             forwarder.forget();
@@ -121,14 +127,16 @@ impl Worker {
     ) -> io::Result<()> {
         self.each(sources, |ring| ring.hush());
         let (mut idle_since, mut last) = (None, Instant::now());
+        let mut crowd = Crowd::new(last, turns::lost());
         let mut turn = 0;
         while self.shared.changes() == changes && !self.stopped() {
             let now = last.duration_since(self.born).as_secs() as u32;
             let passed = round(forwarder, &self.shared, sources, turn, now);
             turn += 1;
             self.counters.rounds.add(1);
+            let end = Instant::now();
+            crowd.look(end, turns::lost);
             if passed.frames > 0 {
-                let end = Instant::now();
                 let busy = end.duration_since(last).as_nanos() as u64;
                 self.counters
                     .busy_ns
@@ -137,19 +145,38 @@ impl Worker {
                 continue;
             }
             self.counters.empty_rounds.add(1);
-            last = Instant::now();
-            if last.duration_since(*idle_since.get_or_insert(last)) < self.busy_poll {
-                std::hint::spin_loop();
+            last = end;
+            let idle = end.duration_since(*idle_since.get_or_insert(end));
+            if idle < self.busy_poll {
+                if crowd.naps(end, idle) {
+                    self.counters.naps.add(1);
+                    turns::nap(NAP);
+                    last = Instant::now();
+                    crowd.slept(last);
+                } else {
+                    std::hint::spin_loop();
+                }
                 continue;
             }
-            let more = self.each(sources, |ring| ring.listen());
-            if !more || passed.blocked {
-                self.sleep(epoll, if passed.blocked { BLOCKED_MS } else { -1 })?;
+            let sent = self.each(sources, |ring| ring.listen());
+            // What is blocked was sent and can't be taken.
+            let (more, timeout) =
+                if passed.blocked { (self.ask_receivers(), BLOCKED_MS) } else { (sent, -1) };
+            if !more {
+                self.sleep(epoll, timeout)?;
             }
             self.each(sources, |ring| ring.hush());
             (last, idle_since) = (Instant::now(), None);
+            crowd.slept(last);
         }
         Ok(())
+    }
+
+    /// Asks those for kicks that others wait for; true if one of them has buffers by now.
+    fn ask_receivers(&self) -> bool {
+        let pairs = self.shared.ports.iter().flat_map(|port| &port.pairs);
+        let receivers = pairs.map(|pair| &pair.receive).filter(|side| side.runs());
+        receivers.fold(false, |more, side| more | side.hold().as_mut().is_some_and(Live::ask))
     }
 
     /// True if `act` said so of any.

@@ -13,6 +13,7 @@
 //! - [`link`]      that a host network interface has changed
 //! - [`vhost`]     /dev/vhost-net
 //! - [`socket`]    bytes and file descriptors over a Unix socket
+//! - [`turns`]     how a thread gets on with others on its CPU
 //! - [`file`]      vectored input and output between a file and [`segments`], locks
 //! - [`block`]     block devices
 #![allow(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod socket;
 pub mod tap;
 #[cfg(test)]
 mod translation;
+pub mod turns;
 pub mod uring;
 pub mod vhost;
 pub mod window;

@@ -129,6 +129,11 @@ impl Driver {
         self.get(self.layout.used)
     }
 
+    /// `avail_event`: the entry at which the device wants a kick.
+    pub fn kick_wanted_at(&self) -> u16 {
+        self.get(self.layout.used + 4 + 8 * u64::from(self.layout.size))
+    }
+
     /// `avail.flags`.
     pub fn set_flags(&self, flags: u16) {
         self.put(self.layout.available, flags);

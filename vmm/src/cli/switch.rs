@@ -21,11 +21,12 @@ pub struct Args {
     /// A polling thread on each of these host CPUs, as in 2,3 [default: one thread, on any]
     #[arg(long = "cpu", value_name = "LIST", value_delimiter = ',')]
     cpus: Vec<u16>,
-    /// Microseconds that a thread polls before it sleeps [default: 0]
+    /// Microseconds that a thread polls before it sleeps; on a CPU that others keep busy it polls by naps of
+    /// 40 µs, counted in its report [default: 0]
     #[arg(long, value_name = "US", value_parser = virtio::busy_poll)]
     busy_poll: Option<Duration>,
     /// Where a receiver has no buffer: drop the frame and count it, or let the sender wait, until the
-    /// receiver has taken nothing for 100 ms [default: drop]
+    /// receiver has taken nothing for a second [default: drop]
     #[arg(long, value_name = "drop|wait", value_parser = full)]
     full: Option<Full>,
     /// Seconds after which a silent Ethernet address is forgotten [default: 300]

@@ -34,6 +34,8 @@ pub struct Worker {
     /// Looks at all queues, those that found nothing, and how often it slept after one.
     pub rounds: u64,
     pub polls_empty: u64,
+    /// Moments that it left to others on its CPU.
+    pub naps: u64,
     pub sleeps: u64,
 }
 
@@ -91,6 +93,7 @@ impl Report {
             busy_us: worker.busy.as_micros() as u64,
             rounds: worker.rounds,
             polls_empty: worker.empty_rounds,
+            naps: worker.naps,
             sleeps: worker.sleeps,
         });
         Report {

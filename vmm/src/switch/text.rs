@@ -23,6 +23,13 @@ pub fn render(report: &Report) -> String {
             count(worker.polls_empty),
             count(worker.sleeps)
         );
+        if worker.naps > 0 {
+            let naps = count(worker.naps);
+            _ = writeln!(
+                text,
+                "           others want its CPU: {naps} naps; with a CPU of its own it has none"
+            );
+        }
     }
     for port in &report.ports {
         let now = if port.connected { "connected" } else { "no peer" };

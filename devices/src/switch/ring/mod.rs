@@ -25,6 +25,8 @@ const DESCRIPTOR: usize = 16;
 /// The longest chain: what a machine's network stack sends has 19 parts, and what `writev` takes has
 /// this many. A bound on the work that one peer can make of one batch.
 const LONGEST: u16 = 1024;
+/// Buffers that a starved receiver is to have before it kicks.
+const FEW: u16 = 64;
 /// Pieces after which a batch ends, for the same reason.
 const ENOUGH: u32 = 4096;
 
@@ -43,7 +45,7 @@ pub struct Taken {
     /// By which it is given back.
     pub id: u16,
     /// Ring descriptors that it occupies (packed).
-    span: u16,
+    pub span: u16,
     /// Its first piece.
     pub first: u32,
     /// Bytes in it.
@@ -127,9 +129,20 @@ impl Ring {
 
     /// Asks for a kick at the next chain; true if one came meanwhile.
     pub fn listen(&mut self) -> bool {
+        self.listen_beyond(0, 1)
+    }
+
+    /// Asks for a kick when there are a few descriptors beyond the next `had`, as far as its driver can be
+    /// asked so: not one for each. True if any came meanwhile.
+    pub fn listen_for_few(&mut self, had: u16) -> bool {
+        let had = had.min(self.size());
+        self.listen_beyond(had, FEW.min((self.size() - had) / 2).max(1))
+    }
+
+    fn listen_beyond(&mut self, had: u16, count: u16) -> bool {
         match self {
-            Ring::Split(ring) => ring.listen(),
-            Ring::Packed(ring) => ring.listen(),
+            Ring::Split(ring) => ring.listen_beyond(had, count),
+            Ring::Packed(ring) => ring.listen_beyond(had, count),
         }
     }
 

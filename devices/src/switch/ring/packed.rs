@@ -235,9 +235,11 @@ impl Packed {
         }
     }
 
-    pub fn listen(&mut self) -> bool {
+    pub fn listen_beyond(&mut self, had: u16, count: u16) -> bool {
+        let next = self.next_available.add(had, self.size);
         if self.rules.event_idx {
-            self.device.store(EVENT_WHERE, self.next_available.encode(), Ordering::Relaxed);
+            let last = next.add(count - 1, self.size);
+            self.device.store(EVENT_WHERE, last.encode(), Ordering::Relaxed);
             // Release: where, before how.
             self.device.store(EVENT_HOW, AT_DESCRIPTOR, Ordering::Release);
         } else {
@@ -245,7 +247,7 @@ impl Packed {
         }
         // The driver must see that we listen before we look for the last time.
         fence(Ordering::SeqCst);
-        self.is_available(self.next_available)
+        self.is_available(next)
     }
 
     pub fn hush(&mut self) {

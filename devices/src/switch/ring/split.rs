@@ -174,16 +174,17 @@ impl Split {
         }
     }
 
-    pub fn listen(&mut self) -> bool {
+    pub fn listen_beyond(&mut self, had: u16, count: u16) -> bool {
         if self.rules.event_idx {
             let event = 4 + 8 * usize::from(self.size);
-            self.used.store(event, self.next_available, Ordering::Relaxed);
+            let last = self.next_available.wrapping_add(had + count - 1);
+            self.used.store(event, last, Ordering::Relaxed);
         } else {
             self.used.store(0, 0, Ordering::Relaxed);
         }
         // The driver must see that we listen before we look for the last time (§2.7.10).
         fence(Ordering::SeqCst);
-        self.seen != self.next_available || self.available.load(2, Ordering::Acquire) != self.next_available
+        self.available.load(2, Ordering::Acquire).wrapping_sub(self.next_available) > had
     }
 
     pub fn hush(&mut self) {

@@ -162,6 +162,23 @@ fn packed_interrupts_where_the_driver_waits_for_them() {
 }
 
 #[test]
+fn packed_kicks_when_a_few_have_come_beyond_those_that_were_not_enough() {
+    let mut driver = Driver::new();
+    let mut ring = driver.ring(Way::Receive, EVENT_IDX, 0x8000_8000).unwrap();
+    (0..2).for_each(|id| driver.offer(&[(0x8000, 64)], WRITE, id));
+    let chains = take(&mut ring, &driver, 64).unwrap();
+    ring.untake(&chains);
+    // Of the six that it has room for half, so the third after those two.
+    assert!(!ring.listen_for_few(2));
+    assert_eq!((driver.word(DEVICE), driver.word(DEVICE + 2)), (0x8004, 2));
+    driver.offer(&[(0x8000, 64)], WRITE, 2);
+    assert!(ring.listen_for_few(2), "one came meanwhile");
+    // Of none that it has room for, the next.
+    assert!(!ring.listen_for_few(u16::MAX));
+    assert_eq!(driver.word(DEVICE), 0);
+}
+
+#[test]
 fn packed_chains_that_make_no_sense() {
     use RingError::*;
     type Bad = (fn(&mut Driver), RingError);

@@ -26,6 +26,11 @@ struct Bench {
 
 impl Bench {
     fn new(ports: usize, workers: usize, full: Full) -> Bench {
+        Bench::polling(ports, workers, full, Duration::ZERO)
+    }
+
+    /// Its workers poll for so long before they sleep.
+    fn polling(ports: usize, workers: usize, full: Full, busy_poll: Duration) -> Bench {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir();
@@ -35,7 +40,7 @@ impl Bench {
         let plan = Plan {
             ports: paths.iter().map(listen).collect(),
             workers: (0..workers).map(|_| Box::new(|| ()) as _).collect(),
-            busy_poll: Duration::ZERO,
+            busy_poll,
             full,
             age: Duration::from_secs(300),
         };
@@ -222,6 +227,44 @@ fn a_full_receiver_costs_frames_or_paces_its_sender() {
         // Four buffers were left, and the first flood had found none.
         assert_eq!(bench.counts().ports[1].pairs[0].receive.drops.no_buffer, 12 - 4 + 1);
     }
+}
+
+#[test]
+fn a_receiver_that_is_waited_for_is_asked_for_kicks_by_who_sleeps_only() {
+    for (busy_poll, features) in [
+        (Duration::from_secs(3600), MERGEABLE & !(1 << VIRTIO_RING_F_EVENT_IDX)),
+        (Duration::ZERO, MERGEABLE),
+    ] {
+        let bench = Bench::polling(2, 1, Full::Wait, busy_poll);
+        let mut fronts = bench.fronts(features);
+        (0..4).for_each(|mark| fronts[0].send(&frame(1, 0, mark)));
+        if busy_poll > Duration::ZERO {
+            let empty = bench.counts().workers[0].empty_rounds;
+            bench.settled(|counts| counts.workers[0].empty_rounds > empty + 100);
+            assert_eq!(fronts[1].pairs[0].receive.used_flags(), 1, "no kicks");
+        } else {
+            // For a few, of which the ring has room for twice as many: not for each.
+            soon(|| Some(()).filter(|()| fronts[1].pairs[0].receive.kick_wanted_at() == SIZE / 2 - 1));
+        }
+        fronts[1].post(0, &[2048], 4);
+        (0..4).for_each(|mark| assert_eq!(fronts[1].receive(), frame(1, 0, mark)));
+        assert_eq!(bench.counts().ports[1].pairs[0].receive.drops.total(), 0);
+    }
+}
+
+#[test]
+fn a_long_frame_waits_for_all_the_buffers_that_it_needs() {
+    let bench = Bench::new(2, 1, Full::Wait);
+    let mut fronts = bench.fronts(MERGEABLE);
+    let mut long = frame(1, 0, 7);
+    long.resize(9000, 8);
+    fronts[1].post(0, &[1536], 2);
+    fronts[0].send(&long);
+    bench.settled(|counts| counts.workers[0].sleeps > 5);
+    assert_eq!(fronts[1].arrived(0), None);
+    fronts[1].post(0, &[1536], 4);
+    assert_eq!(fronts[1].receive(), long);
+    assert_eq!(bench.counts().ports[1].pairs[0].receive.drops.total(), 0);
 }
 
 #[test]

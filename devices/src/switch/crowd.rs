@@ -1,0 +1,121 @@
+//! Polling on a CPU that others want, too.
+//!
+//! Of two that poll on one CPU each runs for a time slice, milliseconds, of which it needs the first
+//! microseconds: by then it waits for the other. So a worker whose CPU was given to others for long polls by
+//! naps, and they have what is left. Whether they are still there it finds out by polling as before, rarely
+//! while they are.
+
+use std::time::{Duration, Instant};
+
+/// Longer than interrupts and the kernel's own threads take.
+const LONG: Duration = Duration::from_micros(500);
+/// Short for those who wait for a frame, and long enough that somebody else gets something done meanwhile: a
+/// machine whose host is a guest itself needs 20 µs to be there again.
+pub const NAP: Duration = Duration::from_micros(40);
+/// For so long after a frame it is worth while to wait for its answer, from another CPU, awake.
+const LINGER: Duration = Duration::from_micros(5);
+/// For so long a crowd is believed in: at first, and at most.
+const TERMS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(4)];
+
+/// What a worker knows of its CPU.
+pub struct Crowd {
+    /// When the worker was there last.
+    seen: Instant,
+    /// How often it had lost its CPU by then.
+    lost: i64,
+    until: Option<Instant>,
+    term: Duration,
+}
+
+impl Crowd {
+    pub fn new(now: Instant, lost: i64) -> Crowd {
+        Crowd { seen: now, lost, until: None, term: TERMS[0] }
+    }
+
+    /// The worker is there, and has not slept since it was there last; `lost` is how often it has lost its
+    /// CPU.
+    #[inline]
+    pub fn look(&mut self, now: Instant, lost: impl Fn() -> i64) {
+        let away = now.duration_since(self.seen);
+        self.seen = now;
+        if away > LONG {
+            self.was_away(now, lost());
+        }
+    }
+
+    #[cold]
+    fn was_away(&mut self, now: Instant, lost: i64) {
+        // Else a host has taken away the CPU itself: nobody here would have it.
+        if std::mem::replace(&mut self.lost, lost) == lost {
+            return;
+        }
+        // Again soon after the last time it was tried: they are there to stay.
+        let again = self.until.is_some_and(|until| now.duration_since(until) < self.term);
+        self.term = if again { (2 * self.term).min(TERMS[1]) } else { TERMS[0] };
+        self.until = Some(now + self.term);
+    }
+
+    /// It has slept until `now`.
+    pub fn slept(&mut self, now: Instant) {
+        self.seen = now;
+    }
+
+    /// Whether a worker, with nothing to do since `idle`, leaves its CPU to others for a moment.
+    pub fn naps(&self, now: Instant, idle: Duration) -> bool {
+        idle >= LINGER && self.until.is_some_and(|until| now < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Polls from `now` for `time`, a look each 100 µs; whether it napped at the end.
+    fn poll(crowd: &mut Crowd, now: &mut Instant, time: Duration, lost: i64) -> bool {
+        let end = *now + time;
+        while *now < end {
+            *now += MS / 10;
+            crowd.look(*now, || lost);
+        }
+        crowd.naps(*now, LINGER)
+    }
+
+    #[test]
+    fn who_loses_its_cpu_for_long_polls_by_naps() {
+        let mut now = Instant::now();
+        let mut crowd = Crowd::new(now, 7);
+        // For short; to the host; while it slept.
+        assert!(!poll(&mut crowd, &mut now, 5 * MS, 9));
+        now += 3 * MS;
+        crowd.look(now, || 7);
+        assert!(!crowd.naps(now, LINGER));
+        now += 3 * MS;
+        crowd.slept(now);
+        assert!(!poll(&mut crowd, &mut now, MS, 9));
+        now += 3 * MS;
+        crowd.look(now, || 10);
+        assert!(crowd.naps(now, LINGER) && !crowd.naps(now, Duration::ZERO));
+    }
+
+    #[test]
+    fn it_tries_again_ever_more_rarely_while_they_are_there() {
+        let mut now = Instant::now();
+        let mut crowd = Crowd::new(now, 0);
+        let mut lost = 0;
+        for term in [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 4000, 4000] {
+            lost += 1;
+            now += 3 * MS;
+            crowd.look(now, || lost);
+            assert!(poll(&mut crowd, &mut now, (term - 1) * MS, lost), "{term}");
+            assert!(!poll(&mut crowd, &mut now, 2 * MS, lost), "{term}");
+        }
+        // They went, and others came.
+        poll(&mut crowd, &mut now, 5000 * MS, lost);
+        now += 3 * MS;
+        crowd.look(now, || lost + 1);
+        assert!(poll(&mut crowd, &mut now, 9 * MS, lost + 1));
+        assert!(!poll(&mut crowd, &mut now, 2 * MS, lost + 1));
+    }
+}
