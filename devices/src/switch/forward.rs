@@ -13,48 +13,19 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use super::addressed::{Addressed, Frame, Target};
 use super::counts::Counters;
-use super::frame::{ETHERNET, HEADER, Header, LONGEST};
+use super::frame::Header;
 use super::offload;
 use super::port::{Full, Live, Port, Shared, Side};
+use super::receiving::{NoPlace, Receiving};
 use super::ring::Taken;
-use super::table::Mac;
 use crate::sys::bell::Bell;
-use crate::sys::peer::{Cursor, Pieces};
+use crate::sys::peer::Pieces;
 use crate::virtio::ring::RingError;
 
 /// Frames of one queue before others have their turn.
 pub const BATCH: usize = 64;
-
-/// What a frame is, and where it goes.
-#[derive(Clone, Copy)]
-struct Frame {
-    header: Header,
-    /// Behind the virtio header.
-    start: Cursor,
-    len: u32,
-    to: Target,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Target {
-    Port(u8),
-    /// All others.
-    Flood,
-    Nowhere,
-    Malformed,
-    TooLarge,
-}
-
-/// The last answer, good for as long as nothing moves: most frames are like the one before.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Flow {
-    to: Mac,
-    from: Mac,
-    port: u8,
-    generation: u32,
-    now: u32,
-}
 
 /// What became of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,33 +40,9 @@ pub struct Passed {
 pub struct Forwarder {
     sent: Pieces,
     chains: Vec<Taken>,
-    frames: Vec<Frame>,
-    last: Option<(Flow, Target)>,
+    batch: Addressed,
     receiving: Receiving,
     bell: Bell,
-}
-
-/// The receiver's buffers for a run.
-#[derive(Default)]
-pub(super) struct Receiving {
-    pieces: Pieces,
-    buffers: Vec<Taken>,
-    /// Buffers that are filled already.
-    used: usize,
-}
-
-/// Why a frame has no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoPlace {
-    NoBuffer,
-    TooLarge,
-    Broken(RingError),
-}
-
-impl From<RingError> for NoPlace {
-    fn from(error: RingError) -> NoPlace {
-        NoPlace::Broken(error)
-    }
 }
 
 impl Default for Forwarder {
@@ -103,8 +50,7 @@ impl Default for Forwarder {
         Forwarder {
             sent: Pieces::default(),
             chains: Vec::with_capacity(BATCH),
-            frames: Vec::with_capacity(BATCH),
-            last: None,
+            batch: Addressed::default(),
             receiving: Receiving::default(),
             bell: Bell::default(),
         }
@@ -136,7 +82,7 @@ impl Forwarder {
         if self.chains.is_empty() {
             return Passed::default();
         }
-        self.look_up(shared, from, live, now);
+        self.batch.read(shared, (from, live), &self.sent, &self.chains, now);
         let done = self.deliver_all(shared, from, pair, side);
         for chain in &self.chains[..done] {
             live.ring.fill(chain, 0);
@@ -146,7 +92,7 @@ impl Forwarder {
         if live.ring.publish() {
             signal(&mut self.bell, live, side);
         }
-        let bytes: u64 = self.frames[..done].iter().map(|frame| u64::from(frame.len)).sum();
+        let bytes: u64 = self.batch.frames[..done].iter().map(|frame| u64::from(frame.len)).sum();
         counters.chains.add(done as u64);
         counters.packets.add(done as u64);
         counters.bytes.add(bytes);
@@ -157,41 +103,12 @@ impl Forwarder {
         Passed { frames: done, blocked: done < self.chains.len() }
     }
 
-    /// Reads what each frame says of itself, and finds where it goes.
-    fn look_up(&mut self, shared: &Shared, from: usize, live: &Live, now: u32) {
-        self.frames.clear();
-        self.chains.iter().for_each(|chain| self.sent.prefetch(chain.first));
-        let generation = shared.table.generation();
-        for chain in &self.chains {
-            let len = chain.len.saturating_sub(live.header as u32);
-            let mut frame =
-                Frame { header: Header::default(), start: chain.start(), len, to: Target::Malformed };
-            let addresses = match live.header {
-                HEADER => first::<HEADER>(&self.sent, &mut frame, live.features),
-                _ => first::<{ HEADER - 2 }>(&self.sent, &mut frame, live.features),
-            };
-            if let Some((to, source)) = addresses {
-                let flow = Flow { to, from: source, port: from as u8, generation, now };
-                frame.to = match self.last {
-                    _ if len > LONGEST => Target::TooLarge,
-                    Some((last, target)) if last == flow => target,
-                    _ => {
-                        let target = find(shared, &flow);
-                        self.last = Some((flow, target));
-                        target
-                    }
-                };
-            }
-            self.frames.push(frame);
-        }
-    }
-
     /// Delivers run by run; returns how many frames are done with.
     fn deliver_all(&mut self, shared: &Shared, from: usize, pair: usize, side: &Side) -> usize {
         let mut done = 0;
-        while let Some(frame) = self.frames.get(done) {
+        while let Some(frame) = self.batch.frames.get(done) {
             let target = frame.to;
-            let run = self.frames[done..].iter().take_while(|frame| frame.to == target).count();
+            let run = self.batch.frames[done..].iter().take_while(|frame| frame.to == target).count();
             let range = done..done + run;
             let counters = &side.counters;
             done += match target {
@@ -247,7 +164,7 @@ impl Forwarder {
         let side = &port.pairs[port.receive_queue(pair)?].receive;
         let mut held = side.hold();
         let live = held.as_mut()?;
-        let frames = &self.frames[run];
+        let frames = &self.batch.frames[run];
         let (mut done, mut bytes, mut packets) = (0, 0, 0);
         let counters = &side.counters;
         let mut broken = self.receiving.begin(live, frames.len()).err();
@@ -317,32 +234,6 @@ fn place(
     }
 }
 
-/// Reads the virtio header of `H` bytes, and the two addresses; the frame's own header and start are
-/// filled in. `None` where the frame is too short or its header wrong.
-#[inline]
-fn first<const H: usize>(sent: &Pieces, frame: &mut Frame, features: u64) -> Option<(Mac, Mac)> {
-    if (frame.len as usize) < ETHERNET {
-        return None;
-    }
-    let (low, high, to, from) = sent.start::<H>(frame.start)?;
-    sent.skip(&mut frame.start, H);
-    frame.header = Header::decode((low, high), features, frame.len)?;
-    Some((Mac::new(to), Mac::new(from)))
-}
-
-/// Learns the sender, finds the receiver.
-fn find(shared: &Shared, flow: &Flow) -> Target {
-    shared.table.learn(flow.from, flow.port, flow.now);
-    let known = if flow.to.is_group() { None } else { shared.table.find(flow.to, flow.now) };
-    match known {
-        Some(port) if port == flow.port => Target::Nowhere,
-        Some(port) => Target::Port(port),
-        // Of two ports there is one other, whoever is meant: a switch of two can wait, too.
-        None if shared.ports.len() == 2 => Target::Port(1 - flow.port),
-        None => Target::Flood,
-    }
-}
-
 fn signal(bell: &mut Bell, live: &Live, side: &Side) {
     if let Some(call) = &live.call {
         bell.ring(call);
@@ -368,95 +259,4 @@ fn fail(bell: &mut Bell, shared: &Shared, port: &Port, side: &Side, broken: Opti
 fn lose_memory(port: &Port) {
     port.complain(&"its memory's file was cut short while in use");
     port.hang_up();
-}
-
-impl Receiving {
-    fn begin(&mut self, live: &mut Live, count: usize) -> Result<(), RingError> {
-        self.pieces.reset(&live.memory);
-        self.buffers.clear();
-        self.used = 0;
-        live.ring.take(count, &mut self.pieces, &mut self.buffers).map(drop)?;
-        self.buffers.iter().for_each(|buffer| self.pieces.prefetch_write(buffer.first));
-        Ok(())
-    }
-
-    /// Puts a frame into the next buffers: `prefix`, then `len` bytes less the prefix from `start`.
-    /// Returns how many frames that makes: 1.
-    #[inline]
-    pub(super) fn place(
-        &mut self,
-        live: &mut Live,
-        header: &Header,
-        prefix: &[u8],
-        sent: &Pieces,
-        start: Cursor,
-        len: u32,
-    ) -> Result<u64, NoPlace> {
-        let need = len + live.header as u32;
-        let count = self.room(live, need)?;
-        let buffers = &self.buffers[self.used..self.used + count];
-        let mut at = buffers[0].start();
-        let header = header.encode(count as u16);
-        match live.header {
-            HEADER => self.pieces.put_header::<HEADER>(&mut at, header),
-            _ => self.pieces.put_header::<{ HEADER - 2 }>(&mut at, header),
-        }
-        self.pieces.write(&mut at, prefix);
-        sent.copy_to(&mut { start }, &self.pieces, &mut at, len as usize - prefix.len());
-        let mut rest = need;
-        for buffer in buffers {
-            let here = buffer.len.min(rest);
-            live.ring.fill(buffer, here);
-            rest -= here;
-        }
-        self.used += count;
-        Ok(1)
-    }
-
-    /// How many of the next buffers hold `need` bytes.
-    #[inline]
-    fn room(&mut self, live: &mut Live, need: u32) -> Result<usize, NoPlace> {
-        match self.buffers.get(self.used) {
-            Some(buffer) if buffer.len >= need => Ok(1),
-            _ => self.more_room(live, need),
-        }
-    }
-
-    #[cold]
-    fn more_room(&mut self, live: &mut Live, need: u32) -> Result<usize, NoPlace> {
-        let (mut count, mut room) = (0, 0_u64);
-        while room < need.into() {
-            if self.used + count == self.buffers.len()
-                && live.ring.take(1, &mut self.pieces, &mut self.buffers)? == 0
-            {
-                let all = count == usize::from(live.ring.size());
-                return Err(if all { NoPlace::TooLarge } else { NoPlace::NoBuffer });
-            }
-            room += u64::from(self.buffers[self.used + count].len);
-            count += 1;
-            if !live.mergeable && room < need.into() {
-                return Err(NoPlace::TooLarge);
-            }
-        }
-        Ok(count)
-    }
-
-    /// The last frame placed: its buffers' bytes from behind the virtio header on.
-    pub(super) fn placed(&self, first: usize, header: usize) -> (&Pieces, Cursor) {
-        let mut at = self.buffers[first].start();
-        self.pieces.skip(&mut at, header);
-        (&self.pieces, at)
-    }
-
-    /// Buffers that are filled so far.
-    pub(super) fn used(&self) -> usize {
-        self.used
-    }
-
-    fn finish(&mut self, live: &mut Live) -> usize {
-        let left = &self.buffers[self.used..];
-        live.had = left.iter().map(|buffer| buffer.span).sum();
-        live.ring.untake(left);
-        self.used
-    }
 }

@@ -5,7 +5,7 @@
 //! - [`ring`]     … taken and given back batch by batch
 //! - [`table`]    which address is behind which port
 //! - [`frame`]    what virtio-net says before each frame
-//! - [`forward`]  the copy loop
+//! - [`forward`]  the copy loop: [`addressed`], where each frame goes; [`receiving`], where it is put
 //! - [`offload`]  checksums and segments, where the receiver takes less than the sender left to do
 //! - [`worker`]   the threads that poll, or sleep
 //! - [`crowd`]    … on a CPU that others want, too
@@ -19,12 +19,14 @@
 //! batches and buffers are used in order; so a machine, or the switch, may be gone at any moment, and a
 //! ring goes on from its used index without a record in shared memory (INFLIGHT_SHMFD is not offered).
 
+mod addressed;
 pub mod counts;
 mod crowd;
 mod forward;
 mod frame;
 mod offload;
 mod port;
+mod receiving;
 pub(crate) mod ring;
 mod table;
 #[cfg(test)]

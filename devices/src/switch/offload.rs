@@ -2,9 +2,9 @@
 //! The payload is still copied once; sums are taken where it has arrived.
 
 use super::counts::Counters;
-use super::forward::{NoPlace, Receiving};
 use super::frame::{ETHERNET, Gso, Header};
 use super::port::Live;
+use super::receiving::{NoPlace, Receiving};
 use crate::sys::peer::{Cursor, Pieces};
 
 /// Bytes of headers that are looked at: Ethernet with two tags, IP with options, TCP with options.
@@ -27,7 +27,7 @@ pub struct Work {
 impl Work {
     /// Does what the receiver won't, and puts the frame, or its segments, into its buffers. Returns how
     /// many frames that made.
-    pub(super) fn place(
+    pub fn place(
         &self,
         into: &mut Receiving,
         live: &mut Live,
