@@ -47,13 +47,13 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
 
 fn measure(plan: &Plan) -> io::Result<()> {
     let cpus = vmm::sys::affinity::allowed();
-    // Where they take turns on a CPU, each a time slice of it, a polled ring moves no more in two of them.
+    // Where they take turns on a CPU, each needs the other's nap for every ring of datagrams, and every request.
     let few = cpus.len() < 3;
     if few {
         println!("machines and switch share {} CPUs: polled figures want one CPU each", cpus.len());
     }
     let (datagrams, requests) =
-        if few { ("items=50000", "items=200") } else { ("items=2000000", "items=20000") };
+        if few { ("items=1000000", "items=2000") } else { ("items=2000000", "items=20000") };
     println!("{:<64} {:>10} {:>8}", "figure", "got", "aim");
     // Where the receiver is slower, its sender is to be paced by it: each datagram that is sent arrives.
     let polled = &["net=poll", "busy-poll=1000000", "full=wait", SMALL, "batch=64"];
