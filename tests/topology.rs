@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use harness::host::{any_guest, in_lab};
+use harness::host::{any_guest, in_lab, skip};
 use harness::machine::{binary, scratch};
 use serde_json::Value;
 
@@ -274,4 +274,74 @@ fn a_request_is_answered_by_every_path_that_this_host_can_do() {
     let left = Command::new("ip").args(["-br", "link"]).output();
     let left = left.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned());
     assert!(!left.contains("vmb"), "a bridge is left: {left}");
+}
+
+/// Processes that `parent` has started and that have not ended.
+fn children(parent: u32) -> Vec<u32> {
+    let numbers = fs::read_dir("/proc").expect("/proc").flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|&number| running(number) == Some(parent)).collect()
+}
+
+/// Whose child a process is that runs.
+fn running(number: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    fields.next().filter(|state| *state != "Z")?;
+    fields.next()?.parse().ok()
+}
+
+#[track_caller]
+fn soon(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..if in_lab() { 6000 } else { 2000 } {
+        if so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it did not happen: {what}");
+}
+
+/// What a topology of this number has made and not removed.
+fn left(number: u32) -> Vec<String> {
+    let folder = std::env::temp_dir().join(format!("vmm-topology-{number}"));
+    let interfaces = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let names = interfaces.filter_map(|entry| entry.file_name().into_string().ok());
+    let ours =
+        names.filter(|name| name.starts_with(&format!("vmt{number}x")) || *name == format!("vmb{number}"));
+    ours.chain(folder.exists().then(|| folder.display().to_string())).collect()
+}
+
+#[test]
+fn one_that_is_killed_takes_its_machines_along_and_the_next_removes_what_it_left() {
+    if any_guest().is_none() {
+        return;
+    }
+    for (path, processes, things) in [("bridge", 2, 4), ("switch", 3, 1)] {
+        let by = format!("--path={path}");
+        let few = ["udp-one-way", &by, "--set=net=irq", "--set=busy-poll=0", "--set=items=10"];
+        let first = topology(&few);
+        if path == "bridge" && first.output.status.code() != Some(0) {
+            skip(&format!("taps can't be made: {}", first.said().lines().last().unwrap_or_default()));
+            continue;
+        }
+        first.expect(0);
+        let mut endless = Command::new(binary())
+            .args(["topology", "--report=none", "udp-one-way", &by, "--set=net=irq", "--set=busy-poll=0"])
+            .args(["--set=items=1000000000", "--set=rate=1000"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("run vmm");
+        let number = endless.id();
+        soon("all run", || children(number).len() == processes);
+        let machines = children(number);
+        endless.kill().expect("kill");
+        endless.wait().expect("wait");
+        soon("its machines end", || machines.iter().all(|&machine| running(machine).is_none()));
+        assert_eq!(left(number).len(), things, "{:?}", left(number));
+        topology(&few).expect(0);
+        assert_eq!(left(number), [""; 0]);
+    }
 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path as File, PathBuf};
-use std::process::{self, Command};
+use std::process::Command;
 
 use super::error::Error;
 use super::file::{By, Scene};
+use super::leftovers;
 use super::model::Interface;
 use crate::status::say;
 use crate::sys::bridge;
@@ -71,11 +72,12 @@ impl Join {
             let object = object.to_owned();
             move |error| Error::Make { what, object, error }
         };
-        let bridge = format!("vmb{}", process::id());
+        leftovers::remove_interfaces();
+        let bridge = leftovers::bridge();
         bridge::make_bridge(&bridge).map_err(fail("make bridge", &bridge))?;
         self.made.0.push(Kind::Bridge(bridge.clone()));
         for at in 0..machines {
-            let tap = format!("vmt{}x{at}", process::id());
+            let tap = leftovers::tap(at);
             bridge::make_tap(&tap, many).map_err(fail("make tap", &tap))?;
             self.made.0.push(Kind::Tap(tap.clone(), many));
             quiet(&tap);

@@ -3,6 +3,7 @@
 //! - [`file`]     what is written: machines, and the paths between them
 //! - [`host`]     whether this host can do a path
 //! - [`join`]     a path made: taps on a bridge, a switch, another program
+//! - [`leftovers`]  what one that was killed has left, removed
 //! - [`session`]  all processes from the first to the last
 //! - [`model`]    what came of it, as data: `vmm.topology/1`; [`text`]: for people
 
@@ -10,6 +11,7 @@ mod error;
 pub mod file;
 pub mod host;
 mod join;
+mod leftovers;
 mod model;
 mod session;
 mod text;

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -21,6 +21,7 @@ use super::Plan;
 use super::error::Error;
 use super::file::By;
 use super::join::Join;
+use super::leftovers;
 use super::model::{Interface, Outcome};
 use crate::run::signals::{Signals, Wish};
 use crate::status::{Failure, Status, say};
@@ -72,7 +73,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> io::Result<Folder> {
-        let path = std::env::temp_dir().join(format!("vmm-topology-{}", process::id()));
+        leftovers::remove_folders();
+        let path = leftovers::folder();
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Folder(path))
     }
