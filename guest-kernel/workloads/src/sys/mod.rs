@@ -20,7 +20,7 @@ pub fn words(memory: &mut [u8]) -> &mut [u64] {
 /// Words that several threads may change at once.
 pub fn shared_words(memory: &mut [u64]) -> &[AtomicU64] {
     // SAFETY: same layout, and borrowed mutably as long as it is shared.
-    unsafe { slice::from_raw_parts(memory.as_ptr().cast(), memory.len()) }
+    unsafe { slice::from_raw_parts(memory.as_mut_ptr().cast::<AtomicU64>(), memory.len()) }
 }
 
 /// Empty queues, as many as fit.
