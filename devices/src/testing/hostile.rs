@@ -59,6 +59,17 @@ const SHAPES: &[Shape] = &[
     ("an index that runs backwards", |d| d.publish(u16::MAX)),
 ];
 
+/// Chains of nothing, which break no rule: they are given back, or wait for more, and nothing comes of them.
+const NOTHING: &[Shape] = &[
+    ("nothing to read", |d| offer(d, &[(BUFFER, 0, 0, 0)])),
+    ("nothing to write to", |d| offer(d, &[(BUFFER, 0, WRITE, 0)])),
+    ("nothing, anywhere", |d| offer(d, &[(0, 0, NEXT, 1), (1 << 40, 0, WRITE, 0)])),
+    ("nothing in a table", |d| {
+        table(d, TABLE, &[(BUFFER, 0, NEXT, 1), (BUFFER, 0, WRITE, 0)]);
+        offer(d, &[(TABLE, 32, INDIRECT, 0)]);
+    }),
+];
+
 /// All of it. `alive` shows that the device serves, freshly brought up.
 pub fn play(mut rig: Rig, alive: impl Fn(&mut Rig)) {
     bring_up(&mut rig);
@@ -75,6 +86,19 @@ pub fn play(mut rig: Rig, alive: impl Fn(&mut Rig)) {
             (0..queues).for_each(|queue| rig.kick(queue as u64));
             assert_eq!(rig.drivers[queue].used(), None, "{what}, queue {queue}");
             assert_eq!(self::faults(&rig), faults + 1, "{what}, queue {queue}");
+        }
+        bring_up(&mut rig);
+        alive(&mut rig);
+    }
+    for (what, act) in NOTHING {
+        for queue in 0..queues {
+            bring_up(&mut rig);
+            let faults = faults(&rig);
+            act(&mut rig.drivers[queue]);
+            rig.kick(queue as u64);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            let said = (rig.load(20, 1), self::faults(&rig));
+            assert_eq!(said, (15, faults), "{what}, queue {queue}");
         }
         bring_up(&mut rig);
         alive(&mut rig);
