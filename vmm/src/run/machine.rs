@@ -133,23 +133,8 @@ pub fn run(config: &Config, mut parts: Parts) -> Result<Outcome, Error> {
 
     let deadline = config.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut waited = Ok(supervise::End::Machine);
-    let (mut first, seated) = (Some(parts.thread), parts.seated);
-    let mut seated = Some(move || seated.recv().unwrap_or_else(|_| Err(started::gone(0))));
-    let starts = parts.vcpus.into_iter().map(|vcpu| {
-        let shared = shared.clone();
-        if let (Some(thread), Some(seated)) = (first.take(), seated.take()) {
-            return started::start(vcpu, seated, shared, |job| Ok(thread.end_with(job)));
-        }
-        let seat = Seat::new(config, vcpu.id, &parts.sandbox, &prepared);
-        let builder = Builder::new().name(format!("vcpu{}", vcpu.id));
-        started::start(vcpu, move || seat.take(Before::default()), shared, |job| builder.spawn(job))
-    });
-    // All of them are started before any is waited for.
-    let starts: Vec<_> = starts.collect();
-    let (threads, failures): (Vec<_>, Vec<_>) =
-        starts.into_iter().map(|start| start.and_then(Started::ready)).partition(Result::is_ok);
-    let threads: Vec<Running> = threads.into_iter().flatten().collect();
-    let mut failed = failures.into_iter().find_map(Result::err);
+    let first = First { thread: parts.thread, seated: parts.seated };
+    let (threads, mut failed) = start_all(config, parts.vcpus, first, &shared, &parts.sandbox, &prepared);
     if let (Some(console), None) = (&mut parts.console, &failed)
         && let Err(error) = console.start(&parts.sandbox)
     {
@@ -157,12 +142,7 @@ pub fn run(config: &Config, mut parts: Parts) -> Result<Outcome, Error> {
     }
     // The guest runs already, and will soon say that it is ready.
     statistics.iter().for_each(|statistics| statistics.learn());
-    let tracer = prepared.map(|prepared| {
-        let numbers = threads.iter().filter_map(|thread| thread.number);
-        let numbers: Vec<u32> = numbers.chain([prepared.thread()?]).collect();
-        prepared.attach(&numbers, config.sandbox)
-    });
-    let tracer = untraced.map(Err).or(tracer);
+    let tracer = untraced.map(Err).or_else(|| Some(trace_all(config, &prepared?, &threads)));
     if let Some(Err(error)) = &tracer {
         say(format_args!("exits are not traced: {error}"));
     }
@@ -208,4 +188,47 @@ pub fn run(config: &Config, mut parts: Parts) -> Result<Outcome, Error> {
         outcome.why = Why::Vcpu(cause.stopped.id, std::mem::replace(&mut cause.stopped.stop, Stop::Told));
     }
     Ok(outcome)
+}
+
+/// The first vCPU's thread, which is there already, and its seat.
+struct First {
+    thread: early::Thread,
+    seated: Receiver<Result<Taken, Error>>,
+}
+
+/// Starts a thread for each vCPU; those that run, and the first error.
+fn start_all(
+    config: &Config,
+    vcpus: Vec<Vcpu>,
+    first: First,
+    shared: &Arc<Shared>,
+    sandbox: &Sandbox,
+    prepared: &Option<Arc<trace::Prepared>>,
+) -> (Vec<Running>, Option<Error>) {
+    let mut vcpus = vcpus.into_iter();
+    let First { thread, seated } = first;
+    let seated = move || seated.recv().unwrap_or_else(|_| Err(started::gone(0)));
+    let first =
+        vcpus.next().map(|vcpu| started::start(vcpu, seated, shared.clone(), |job| Ok(thread.end_with(job))));
+    let others = vcpus.map(|vcpu| {
+        let seat = Seat::new(config, vcpu.id, sandbox, prepared);
+        let builder = Builder::new().name(format!("vcpu{}", vcpu.id));
+        started::start(vcpu, move || seat.take(Before::default()), shared.clone(), |job| builder.spawn(job))
+    });
+    // All of them are started before any is waited for.
+    let starts: Vec<_> = first.into_iter().chain(others).collect();
+    let (threads, failures): (Vec<_>, Vec<_>) =
+        starts.into_iter().map(|start| start.and_then(Started::ready)).partition(Result::is_ok);
+    (threads.into_iter().flatten().collect(), failures.into_iter().find_map(Result::err))
+}
+
+/// Traces every vCPU's thread and the calling one.
+fn trace_all(
+    config: &Config,
+    prepared: &Arc<trace::Prepared>,
+    threads: &[Running],
+) -> Result<trace::Tracer, trace::Error> {
+    let numbers = threads.iter().filter_map(|thread| thread.number);
+    let numbers: Vec<u32> = numbers.chain([prepared.thread()?]).collect();
+    prepared.attach(&numbers, config.sandbox)
 }
