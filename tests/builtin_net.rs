@@ -66,14 +66,23 @@ fn an_event_index_saves_a_sender_its_kicks() {
     let Some((tap, reflector)) = answering_tap(false) else { return };
     let workload = format!("udp,items=3000,{}", ends(&tap, &reflector));
     let kicks = |knobs: &[&str]| {
-        let ended = machine(&tap, &[&workload]).args(knobs).run();
+        // On one CPU the worker has mostly seen all there is, and sleeps, before the sender goes on.
+        let ended = machine(&tap, &[&workload]).args(["--pin", "0@0,net0@0"]).args(knobs).run();
         ended.expect("exit", 0);
         assert_eq!(ended.value(&workload, "ops") + ended.value(&workload, "dropped"), 3000, "{knobs:?}");
         ended.value(&workload, "kicks")
     };
-    // By an index the worker says that it comes back by itself, up to there. By a flag it has all or none.
-    let (with, without) = (kicks(&[]), kicks(&["--event-idx=off"]));
-    assert!(4 * with < without, "{with} kicks with it, {without} without");
+    // By an index the worker says that it comes back by itself, up to there. By a flag it has all or none. Where
+    // the scheduler lets it never sleep, neither is kicked, and no run tells anything.
+    let (mut with, mut without) = (0, 0);
+    for _ in 0..8 {
+        with += kicks(&[]);
+        without += kicks(&["--event-idx=off"]);
+        if 4 * with + 100 < without {
+            return;
+        }
+    }
+    panic!("{with} kicks with it, {without} without");
 }
 
 #[test]
