@@ -193,7 +193,9 @@ fn polled_machines_at_a_polling_switch_take_no_exit() {
         let phase =
             phases.iter().find(|phase| phase["name"].as_str().is_some_and(|name| name.starts_with("udp")));
         let rows = phase.expect("the phase")["exits"]["userspace"].as_array().expect("rows");
-        rows.iter().filter_map(|row| row["count"].as_u64()).sum()
+        // A driver that resets its card looks until the switch, which has its turns, has given the rings back.
+        let looks = |row: &&Value| row["target"] == "net.0 DEVICE_STATUS" && row["reason"] == "mmio-read";
+        rows.iter().filter(|row| !looks(row)).filter_map(|row| row["count"].as_u64()).sum()
     };
     // What is left is bringing the card up, and the record: the same for ten times the datagrams.
     for at in [0, 1] {
