@@ -57,9 +57,20 @@ fn somebody_looks_from_another_terminal() {
     ended.expect("signal", 143);
     let shown = until_end.wait_with_output().expect("its output");
     assert!(shown.status.success() && shown.stdout.ends_with(b"the machine has ended\n"), "{shown:?}");
-    // A look a second, each a kick.
+}
+
+#[test]
+fn each_look_interrupts_a_guest_that_runs() {
+    let Some(_) = any_guest() else { return };
+    let guest = Tiny::new(&spin());
+    let running = vmm(guest.args()).args(["--memory", "32M"]).spawn();
+    assert!(top_of(&running.pid().to_string(), "2").status.success());
+    running.signal("TERM");
+    let ended = running.end();
+    ended.expect("signal", 143);
     let rows = ended.report["exits"]["userspace"].as_array().expect("rows");
-    assert!(rows.iter().any(|row| row["reason"] == "interrupted"), "{rows:#?}");
+    let interrupted = rows.iter().find(|row| row["reason"] == "interrupted");
+    assert!(interrupted.is_some_and(|row| row["count"].as_u64() >= Some(2)), "{rows:#?}");
 }
 
 #[test]
