@@ -143,7 +143,7 @@ struct Devices {
     #[arg(long, value_name = "pci|mmio")]
     transport: Option<Transport>,
     /// VIRTIO_F_EVENT_IDX: driver and device say at which buffer they want to be told; off: a stream of
-    /// datagrams (--workload udp,role=send) is a kick for nearly each [default: on]
+    /// datagrams (--workload udp,role=send) is a kick for each that finds the worker asleep [default: on]
     #[arg(long, value_name = "on|off", value_parser = word::switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     event_idx: Option<bool>,
