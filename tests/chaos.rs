@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use abi::workload::CHAOS;
+use abi::workload::STORMS;
 use harness::host::{any_guest, in_lab, note, skip};
 use harness::machine::{Ended, Machine, Running, binary, scratch, vmm};
 use harness::tap::Interface;
@@ -246,7 +246,7 @@ fn adds_up(ended: &Ended) {
     // Deeds of the guest: those of all kinds.
     for record in report["records"].as_array().expect("records") {
         let values = &record["values"];
-        let kinds = CHAOS.iter().filter_map(|kind| values[kind].as_u64());
+        let kinds = STORMS.iter().filter_map(|kind| values[kind].as_u64());
         if record["workload"].as_str().is_some_and(|name| name.starts_with("chaos")) {
             assert_eq!(kinds.sum::<u64>(), record["ops"].as_u64().expect("a count"), "{record}");
         }

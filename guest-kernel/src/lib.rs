@@ -12,7 +12,8 @@
 //! 4. [`kernel`]    one workload after the other
 //! 5. [`platform`]  what the workloads see of all this; [`file`], [`probe`]
 //! 6. [`virtio`]    devices, looked for when a workload wants one; [`blk`], [`net`], [`tar`]
-//! 7. [`chaos`]     storms against the machine; [`journal`], what outlives a machine that is killed
+//! 7. [`chaos`]     storms against the machine, drawn by [`random`]; [`journal`], what outlives a machine
+//!    that is killed
 //! 8. [`console`]   text for people, records for the monitor
 //!
 //! Built for the host, the crate is the part without the CPU, with its tests.
@@ -20,12 +21,16 @@
 // What is made here is made once, by a constant, for a static.
 #![allow(clippy::new_without_default)]
 
+#[cfg(any(test, feature = "fuzz"))]
+extern crate std;
+
 pub mod acpi;
 #[cfg(target_os = "none")]
 pub mod arch;
 #[cfg(target_os = "none")]
 pub mod blk;
 pub mod boot;
+#[cfg(target_os = "none")]
 pub mod chaos;
 pub mod clock;
 #[cfg(target_os = "none")]
@@ -42,6 +47,7 @@ pub mod net;
 pub mod platform;
 #[cfg(target_os = "none")]
 mod probe;
+pub mod random;
 #[cfg(target_os = "none")]
 mod root;
 pub mod sched;

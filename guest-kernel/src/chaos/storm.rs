@@ -5,11 +5,10 @@ use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::record::{Outcome, Record};
-use abi::workload::{CHAOS, Spec};
+use abi::workload::{STORMS, Spec};
 use workloads::Results;
 use workloads::platform::{Platform, Unavailable};
 
-use super::random::Random;
 use super::rings::Ring;
 use super::target::{self, Targets};
 use super::{cpus, interrupts, mmio, msix, msrs, pci, ports, resets, rings};
@@ -18,6 +17,7 @@ use crate::arch::device::Window;
 use crate::console::Console;
 use crate::kernel::{self, MACHINE};
 use crate::platform::Kernel;
+use crate::random::Random;
 use crate::virtio::registers::Shared;
 
 /// Memory of one CPU's rings and buffers. Devices may write behind it, too: nothing is there.
@@ -27,9 +27,9 @@ const RINGS: usize = 8;
 /// Delivery modes (SDM vol. 3 §11.6.1).
 const NMI: u32 = 4;
 const START_UP: u32 = 6;
-const KINDS: usize = CHAOS.len();
+const KINDS: usize = STORMS.len();
 
-/// One deed of each kind, in the order of [`CHAOS`].
+/// One deed of each kind, in the order of [`STORMS`].
 const DEEDS: [fn(&mut Storm<'_>); KINDS] = [
     ports::deed,
     mmio::deed,
@@ -73,7 +73,7 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
     };
     let mut kinds = [0; KINDS];
     let mut many = 0;
-    for (kind, _) in CHAOS.iter().enumerate().filter(|(_, kind)| wanted(kind) && possible(kind)) {
+    for (kind, _) in STORMS.iter().enumerate().filter(|(_, kind)| wanted(kind) && possible(kind)) {
         kinds[many] = kind;
         many += 1;
     }
@@ -126,7 +126,7 @@ pub fn run(spec: &Spec<'_>, results: Results<'_>) -> Result<(), Unavailable> {
     record.outcome = if runs { Outcome::Ok } else { Outcome::Failed("a-cpu-does-not-start-again") };
     record = record.with("seed", seed).with("devices", targets.len() as u64);
     for kind in kinds {
-        record = record.with(CHAOS[*kind], count(*kind));
+        record = record.with(STORMS[*kind], count(*kind));
     }
     results(&record);
     let _ = writeln!(Console::new(), "guest kernel: the storm is over");

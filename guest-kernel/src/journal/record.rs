@@ -1,6 +1,6 @@
 //! A record: its number, then words that follow from it, so that one that is torn is none.
 
-use crate::chaos::random::Random;
+use crate::random::Random;
 
 const WORD: usize = 8;
 

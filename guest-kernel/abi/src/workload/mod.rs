@@ -16,7 +16,7 @@ mod value;
 use core::fmt;
 
 pub use nearest::nearest;
-pub use table::{ALL, CHAOS, COMMON};
+pub use table::{ALL, COMMON, STORMS};
 pub use value::{Idle, Kind};
 
 /// One workload: what it is called, what may be said about it, where it can run.
