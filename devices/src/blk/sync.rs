@@ -107,7 +107,7 @@ pub fn read(image: &Image, mut offset: u64, data: &mut Segments) -> io::Result<(
         file::read_at(image.as_fd(), data, offset)?;
         return if data.is_empty() { Ok(()) } else { Err(image.ends()) };
     };
-    let mut bounce = Bounce::new(data.len().min(BOUNCE), align);
+    let mut bounce = Bounce::new(data.len().min(BOUNCE), align)?;
     while !data.is_empty() {
         bounce.truncate(data.len());
         if bounce.read_at(image.as_fd(), offset)? < bounce.bytes().len() {
@@ -124,7 +124,7 @@ pub fn write(image: &Image, mut offset: u64, data: &mut Segments) -> io::Result<
         file::write_at(image.as_fd(), data, offset)?;
         return if data.is_empty() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) };
     };
-    let mut bounce = Bounce::new(data.len().min(BOUNCE), align);
+    let mut bounce = Bounce::new(data.len().min(BOUNCE), align)?;
     while !data.is_empty() {
         bounce.truncate(data.len());
         let len = data.read(bounce.bytes_mut());
@@ -159,7 +159,7 @@ fn clear(image: &Image, op: Op, range: &Range) -> io::Result<()> {
 
 /// Where the host knows neither: zeroes, 64 KiB at a time.
 fn zero(image: &Image, range: &Range) -> io::Result<()> {
-    let mut bounce = Bounce::new(64 << 10, image.direct().unwrap_or(512));
+    let mut bounce = Bounce::new(64 << 10, image.direct().unwrap_or(512))?;
     let mut at = 0;
     while at < range.len {
         let here = (range.len - at).min(64 << 10);

@@ -15,15 +15,13 @@ pub struct Bounce {
 
 impl Bounce {
     /// `len` bytes at a multiple of `align`, a power of two.
-    pub fn new(len: usize, align: u32) -> Bounce {
+    pub fn new(len: usize, align: u32) -> io::Result<Bounce> {
         let align = (align as usize).next_power_of_two();
-        // Callers bounce little at a time, and a host's alignment is a page at most.
-        let layout =
-            Layout::from_size_align(len.max(1), align).expect("a bounce buffer fits the address space");
+        let layout = Layout::from_size_align(len.max(1), align).map_err(io::Error::other)?;
         // SAFETY: the layout's size is not zero.
         let base = unsafe { alloc::alloc_zeroed(layout) };
-        let base = NonNull::new(base).unwrap_or_else(|| alloc::handle_alloc_error(layout));
-        Bounce { base, layout, len }
+        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Bounce { base, layout, len })
     }
 
     pub fn bytes(&self) -> &[u8] {
