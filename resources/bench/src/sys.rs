@@ -1,4 +1,5 @@
-//! What has no safe wrapper: port writes by a process, a guest's network address, a terminal.
+//! What has no safe wrapper: port writes by a process, a guest's network address, a terminal, CPU time, a
+//! machine's memory.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -8,6 +9,11 @@ use std::net::Ipv4Addr;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
+use std::time::Duration;
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// Writes `value` to `port`, which needs CAP_SYS_RAWIO.
 pub fn out8(port: u16, value: u8) -> io::Result<()> {
@@ -78,4 +84,32 @@ impl Terminal {
     pub fn stdin(&self) -> io::Result<File> {
         self.near.try_clone()
     }
+}
+
+/// This process has had so much, on all CPUs.
+pub fn cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to a live variable.
+    match unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) } {
+        0 => Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives `memory` to a machine, for as long as this process lives.
+pub fn give(vm: &VmFd, memory: GuestMemoryMmap) -> io::Result<()> {
+    let memory = Box::leak(Box::new(memory));
+    for (slot, region) in memory.iter().enumerate() {
+        let slot = kvm_userspace_memory_region {
+            slot: slot as u32,
+            flags: 0,
+            guest_phys_addr: region.start_addr().0,
+            memory_size: region.len(),
+            userspace_addr: region.as_ptr() as u64,
+        };
+        // SAFETY: a range that stays mapped, and that nobody has references into.
+        unsafe { vm.set_user_memory_region(slot) }
+            .map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
+    }
+    Ok(())
 }
