@@ -62,7 +62,7 @@ impl Addressed {
         now: u32,
     ) {
         self.frames.clear();
-        chains.iter().for_each(|chain| sent.prefetch(chain.first));
+        chains.iter().for_each(|chain| sent.prefetch(chain.first, sender.header));
         let generation = shared.table.generation();
         for chain in chains {
             let len = chain.len.saturating_sub(sender.header as u32);

@@ -167,7 +167,7 @@ impl Forwarder {
         let frames = &self.batch.frames[run];
         let (mut done, mut bytes, mut packets) = (0, 0, 0);
         let counters = &side.counters;
-        let mut broken = self.receiving.begin(live, frames.len()).err();
+        let mut broken = self.receiving.begin(live, frames.iter().map(|frame| frame.len)).err();
         let mut waits = false;
         for frame in frames {
             if broken.is_some() {

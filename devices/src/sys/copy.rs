@@ -2,7 +2,6 @@
 //! its first byte matters as much as its speed: vectors of 16 bytes, which every x86-64 has, and an
 //! overlapping last one in place of a tail of bytes.
 
-use std::arch::asm;
 use std::arch::x86_64::{__m128i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128};
 use std::ptr;
 
@@ -54,18 +53,20 @@ unsafe fn store(to: *mut u8, value: __m128i) {
     unsafe { _mm_storeu_si128(to.cast(), value) }
 }
 
+/// Bytes of a cache line of every x86-64.
+pub const LINE: usize = 64;
+
+/// Whether a header of so many bytes begins in another cache line than what follows it.
+#[inline]
+pub fn apart(header: *const u8, len: usize) -> bool {
+    header.addr() / LINE != (header.addr() + len) / LINE
+}
+
 /// Asks for a cache line that will be read soon; any address will do.
 #[inline]
 pub fn prefetch(at: *const u8) {
     // SAFETY: a prefetch never faults.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-}
-
-/// Asks for a cache line that will be written soon: it is taken from whoever has it, once.
-#[inline]
-pub fn prefetch_write(at: *mut u8) {
-    // SAFETY: a prefetch never faults; where a CPU does not know it, it does nothing.
-    unsafe { asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags)) }
 }
 
 #[cfg(test)]
