@@ -32,7 +32,8 @@ fn found(args: &[&str]) -> (Vec<Value>, String, String) {
     (bundle["experiments"].as_array().expect("a list").clone(), text, page)
 }
 
-/// Runs it at its small size; every claim about a count that was judged, all of which must hold.
+/// Runs it once at its small size; every claim about a count that was judged, all of which must hold, and each
+/// known tool that ran beside ours.
 fn judged(args: &[&str]) -> Vec<String> {
     let args: Vec<&str> = args.iter().copied().chain(["--warm-up", "0", "--repeat", "1"]).collect();
     let (results, text, page) = found(&args);
@@ -49,6 +50,7 @@ fn judged(args: &[&str]) -> Vec<String> {
             let text = |key: &str| claim[key].as_str().unwrap_or_default();
             judged.push(format!("{name}: {}: {}", text("setting"), text("count")));
         }
+        judged.extend(beside(result, &text, &page));
         // What did not run says why.
         for left_out in result["left_out"].as_array().expect("a list") {
             assert!(left_out[1].as_str().is_some_and(|why| !why.is_empty()), "{left_out}");
@@ -61,9 +63,26 @@ fn judged(args: &[&str]) -> Vec<String> {
     judged
 }
 
+/// `EXPERIMENT: SETTING: TOOL` for each place where a known tool ran beside ours; both have figures.
+fn beside(result: &Value, text: &str, page: &str) -> Vec<String> {
+    let (name, beside) = (result["experiment"]["name"].as_str().expect("a name"), &result["beside"]);
+    let tool = beside["name"].as_str().unwrap_or_default();
+    assert!(page.contains(tool), "{tool} is not on the page");
+    let pair = |pair: &Value| {
+        for key in ["ours_ns", "tool_ns", "ours_exits", "tool_exits"] {
+            // On this host itself nothing exits.
+            let native =
+                key.ends_with("exits") && pair["setting"].as_str().is_some_and(|of| of.starts_with("native"));
+            assert!(native || pair[key].as_f64() > Some(0.0), "{key} of {name}: {pair}\n{text}");
+        }
+        format!("{name}: {}: {tool}", pair["setting"].as_str().unwrap_or_default())
+    };
+    beside["pairs"].as_array().into_iter().flatten().map(pair).collect()
+}
+
 #[track_caller]
-fn held(judged: &[String], claims: &[&str]) {
-    for claim in claims {
+fn held<C: AsRef<str>>(judged: &[String], claims: &[C]) {
+    for claim in claims.iter().map(AsRef::as_ref) {
         assert!(judged.iter().any(|judged| judged == claim), "{claim} was not judged: {judged:?}");
     }
 }
@@ -90,24 +109,35 @@ fn the_mechanism_moves_as_every_experiment_claims() {
 
 /// What only a Linux guest, or vhost, shows: in the lab. `None`: not here.
 fn in_linux(name: &str, only: &[&str]) -> Option<Vec<String>> {
+    in_the_lab(name, only, &[])
+}
+
+/// The same with the tools that everyone knows in the same places.
+fn with_tools(name: &str, only: &[&str]) -> Option<Vec<String>> {
+    let folder = std::env::var("LAB_DIR").map(|lab| format!("{lab}/image")).unwrap_or_default();
+    in_the_lab(name, only, &[&format!("--tools={folder}")])
+}
+
+fn in_the_lab(name: &str, only: &[&str], more: &[&str]) -> Option<Vec<String>> {
     if !in_lab() {
         return None;
     }
     linux_guest()?;
-    let kernel = kernels::cloud()?.bzimage.display().to_string();
+    let kernel = |kernel: kernels::Kernel| kernel.bzimage.display().to_string();
+    let (cloud, rt) = (kernel(kernels::cloud()?), kernel(kernels::rt()?));
+    let args = [name, "--kernel", &cloud, "--rt-kernel", &rt];
     let only = only.iter().flat_map(|only| ["--only", only]);
-    let args: Vec<&str> = [name, "--kernel", &kernel].into_iter().chain(only).collect();
-    Some(judged(&args))
+    Some(judged(&args.into_iter().chain(only).chain(more.iter().copied()).collect::<Vec<_>>()))
 }
 
 #[test]
 fn hand_overs_in_a_linux_guest() {
-    // An emulated processor takes longer for an item than a guest polls: that row shows nothing here.
-    let rows = ["kernel, halts", "guest, halts", "HLT does not exit", "guest, low-priority", "host polls"];
+    let rows = ["kernel, halts", "Linux guest"];
     let Some(judged) = in_linux("ipc", &rows) else { return };
     held(
         &judged,
         &[
+            "ipc: Linux guest, polls before it halts: halt exits",
             "ipc: Linux guest, HLT does not exit: halt exits",
             "ipc: Linux guest, low-priority hogs keep its vCPUs from halting: halt exits",
             "ipc: Linux guest, host polls 1 ms: halts: poll attempted",
@@ -118,9 +148,10 @@ fn hand_overs_in_a_linux_guest() {
 #[test]
 fn huge_pages_save_faults_and_null_calls_exits_in_the_lab() {
     let Some(touch) = in_linux("touch", &[]) else { return };
-    held(&touch, &["touch: transparent huge pages: page_fault exits"]);
-    let null = in_linux("null", &["Linux guest"]).unwrap_or_default();
-    held(&null, &["null: Linux guest: all exits"]);
+    let rows = ["transparent huge pages", "pool of 2 MiB pages"];
+    held(&touch, &rows.map(|row| format!("touch: {row}: page_fault exits")));
+    let null = in_linux("null", &["Linux guest", "built-in kernel"]).unwrap_or_default();
+    held(&null, &["null: Linux guest: all exits", "null: built-in kernel, direct call: all exits"]);
 }
 
 #[test]
@@ -134,65 +165,90 @@ fn vhost_takes_the_kicks_of_requests_and_streams() {
         ],
     );
     let bulk = in_linux("bulk", &["bridge by"]).unwrap_or_default();
-    held(&bulk, &["bulk: Linux guests, TCP, bridge by vhost: left net.0 kicks seen"]);
-    let threads = in_linux("bulk-threads", &["1 thread", "8 threads"]).unwrap_or_default();
+    held(
+        &bulk,
+        &[
+            "bulk: Linux guests, TCP, bridge by vhost: left net.0 kicks seen",
+            "bulk: bridge by vhost: left net.0 kicks seen",
+        ],
+    );
+    let threads = in_linux("bulk-threads", &[]).unwrap_or_default();
     held(&threads, &["bulk-threads: 8 threads: left net.0 kicks seen"]);
 }
 
 #[test]
 fn vhost_takes_the_kicks_of_pages_and_datagrams() {
-    let Some(http) = in_linux("http", &["bridge by"]) else { return };
+    let Some(http) = with_tools("http", &["bridge by"]) else { return };
     held(
         &http,
-        &["http: bridge by vhost: left net.0 kicks seen", "http: bridge by vhost: left mapped pages 4k"],
+        &[
+            "http: bridge by vhost: left net.0 kicks seen",
+            "http: bridge by vhost: left mapped pages 4k",
+            "http: bridge by a process: ab",
+            "http: bridge by vhost: ab",
+        ],
     );
     held(&in_linux("http-1", &[]).unwrap_or_default(), &["http-1: bridge by vhost: left net.0 kicks seen"]);
-    let udp = in_linux("udp", &["500 a second", "Linux guests"]).unwrap_or_default();
+    let udp = in_linux("udp", &["500 a second", "by vhost", "Linux guests"]).unwrap_or_default();
     held(&udp, &["udp: one-way, bridge by vhost, 500 a second: left net.0 kicks seen"]);
+}
+
+#[test]
+fn vhost_takes_the_kicks_of_messages_by_any_number_of_threads() {
+    let threads = ["Linux guests, 1 thread", "s, 2 threads", "s, 4 threads", "s, 8 threads", "s, 16 threads"];
+    if in_linux("packets", &threads).is_none() {
+        return;
+    }
+    let packets = with_tools("packets", &["32 threads, bridge by"]).unwrap_or_default();
+    held(
+        &packets,
+        &[
+            "packets: 32 threads, bridge by vhost: left net.0 kicks seen",
+            "packets: Linux guests, 32 threads, bridge by vhost: left net.0 kicks seen",
+            "packets: Linux guests, 32 threads, bridge by vhost: redis-benchmark",
+        ],
+    );
 }
 
 #[test]
 fn groups_and_disks_of_linux_guests() {
     let Some(host) = in_linux("guest-host", &[]) else { return };
     held(&host, &["guest-host: Linux guest, pinned, HLT does not exit: halt exits"]);
-    for name in ["hackbench", "blk"] {
-        in_linux(name, &["Linux guest"]);
-    }
+    let groups = with_tools("hackbench", &["Linux guest"]).unwrap_or_default();
+    held(
+        &groups,
+        &["hackbench: Linux guest, 1 vCPU: hackbench", "hackbench: Linux guest, 2 vCPUs: hackbench"],
+    );
+    let disks = with_tools("blk", &["Linux guest"]).unwrap_or_default();
+    held(&disks, &["blk: Linux guest, read, 16: fio", "blk: Linux guest, read, 1: fio"]);
 }
 
 #[test]
-fn known_tools_stand_beside_ours_in_the_same_places() {
-    if !in_lab() || linux_guest().is_none() {
-        return;
-    }
-    let (Some(kernel), Some(rt)) = (kernels::cloud(), kernels::rt()) else { return };
-    let folder = std::env::var("LAB_DIR").map(|lab| format!("{lab}/image")).unwrap_or_default();
-    let [kernel, rt] = [kernel, rt].map(|kernel| kernel.bzimage.display().to_string());
-    let tools = format!("--tools={folder}");
-    for (name, row) in [
-        ("hackbench", "Linux guest, 1 vCPU"),
-        ("blk", "Linux guest, read, 16"),
-        ("http", "bridge by a"),
-        ("jitter", "PREEMPT_RT guest, tuned"),
-        ("linpack", "Linux guest, pinned"),
-        ("packets", "Linux guests, 32 threads, bridge by vhost"),
-    ] {
-        let once = ["--warm-up=0", "--repeat=1"];
-        let kernels = ["--kernel", &kernel, "--rt-kernel", &rt];
-        let asked = [&[name, "--only", row, &tools][..], &kernels, &once].concat();
-        let (results, text, page) = found(&asked);
-        let beside = results[0]["beside"]["pairs"].as_array().unwrap_or_else(|| panic!("no tool: {text}"));
-        assert!(!beside.is_empty(), "{text}");
-        for pair in beside {
-            for key in ["ours_ns", "tool_ns", "ours_exits", "tool_exits"] {
-                assert!(pair[key].as_f64() > Some(0.0), "{key} of {name}: {pair}\n{text}");
-            }
-        }
-        let tool = results[0]["beside"]["name"].as_str().expect("a name");
-        assert!(page.contains(tool), "{tool} is not on the page");
-    }
-    let rows = ["--only", "Linux guest, 1 vCPU", "--kernel", &kernel, &tools];
-    held(&judged(&[&["build"][..], &rows].concat()), &["build: Linux guest, 1 vCPU: page_fault exits"]);
+fn what_is_pinned_or_does_not_halt_in_linux_guests() {
+    let Some(jitter) = with_tools("jitter", &["guest"]) else { return };
+    held(
+        &jitter,
+        &[
+            "jitter: Linux guest, tuned: halt exits",
+            "jitter: PREEMPT_RT guest, tuned: halt exits",
+            "jitter: PREEMPT_RT guest, tuned: cyclictest",
+        ],
+    );
+    let linpack = with_tools("linpack", &["Linux guest"]).unwrap_or_default();
+    held(
+        &linpack,
+        &[
+            "linpack: Linux guest, pinned: all exits",
+            "linpack: Linux guest: stress-ng",
+            "linpack: Linux guest, pinned: stress-ng",
+        ],
+    );
+}
+
+#[test]
+fn a_tree_is_compiled_in_a_linux_guest() {
+    let Some(build) = with_tools("build", &["Linux guest, 1 vCPU"]) else { return };
+    held(&build, &["build: Linux guest, 1 vCPU: page_fault exits"]);
 }
 
 #[test]

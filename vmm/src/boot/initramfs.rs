@@ -37,6 +37,8 @@ pub struct Contents<'a> {
     pub workloads: &'a [String],
     /// The user's words for the kernel: some are meant for modules.
     pub cmdline: &'a str,
+    /// Whether its CPUs are to poll before they halt.
+    pub polls: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +94,7 @@ pub fn plan(tree: Option<&Path>, contents: Contents<'_>) -> Result<Initramfs, Er
     archive.device("dev/console", 0o600, 5, 1);
     archive.device("dev/null", 0o666, 1, 3);
 
-    let mut plan = Plan::default();
+    let mut plan = Plan { polls: contents.polls, ..Plan::default() };
     let mut notes = Vec::new();
     for module in needed(tree, contents, &mut notes)? {
         let file = module.path.file_name().unwrap_or(module.path.as_os_str()).to_string_lossy();
@@ -232,7 +234,7 @@ mod tests {
     use super::*;
 
     const NOTHING: Contents<'_> =
-        Contents { modules: &[], useful: &["pvpanic_mmio"], workloads: &[], cmdline: "" };
+        Contents { modules: &[], useful: &["pvpanic_mmio"], workloads: &[], cmdline: "", polls: false };
 
     #[test]
     fn a_modules_parameters_are_on_the_kernels_command_line() {

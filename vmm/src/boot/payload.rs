@@ -116,6 +116,7 @@ pub fn open(config: &Config) -> Result<Payload, Error> {
                 useful: &useful,
                 workloads: &config.boot.workloads,
                 cmdline: &config.boot.cmdline,
+                polls: config.idle == Idle::GuestPoll,
             };
             let mut built = initramfs::plan(tree.as_deref(), contents)?;
             notes.append(&mut built.notes);

@@ -170,6 +170,7 @@ impl Args {
                 warm_ups: warm_up,
                 rounds: repeat,
                 yes,
+                flags: ("--vary", "--one-at-a-time"),
             }),
             outputs: out,
         })

@@ -85,8 +85,9 @@ struct Cpus {
     /// Nanoseconds that KVM polls before it puts a halted vCPU to sleep; 0: never [default: the host's]
     #[arg(long, value_name = "NS", value_parser = idle::halt_poll)]
     halt_poll: Option<u32>,
-    /// halt: HLT exits to the host; guest-poll: the guest polls before it halts; native: HLT and
-    /// MWAIT don't exit [default: halt]
+    /// halt: HLT exits to the host; guest-poll: the guest polls before it halts (where Linux has no haltpoll
+    /// governor, built-in init lets its CPUs poll and not halt); native: HLT and MWAIT don't exit
+    /// [default: halt]
     #[arg(long, value_name = "HOW")]
     idle: Option<Idle>,
     /// ipi, eoi, tlb, yield, steal, unhalt: paravirtual features that the guest sees; ipi,eoi=off,tlb=on

@@ -18,6 +18,7 @@ use super::ledger;
 use super::metric::{Measured, Pattern};
 use super::plan::Turn;
 use crate::run::signals::{Signals, Wish};
+use crate::status::Status;
 use crate::sys::{child, signal};
 use crate::topology;
 
@@ -136,6 +137,8 @@ fn last_words(stderr: &str, status: i32) -> String {
     let line = stderr.lines().rev().find_map(|line| line.strip_prefix("vmm: "));
     match line {
         Some(line) => format!("status {status}: {line}"),
+        // A machine says nothing of that: its report has it.
+        None if status == i32::from(Status::Timeout.code()) => format!("status {status}: --timeout ran out"),
         None => format!("status {status}"),
     }
 }

@@ -27,13 +27,22 @@ pub struct Plan {
     pub rounds: u32,
     /// However long it takes.
     pub yes: bool,
+    /// The flag that asked for so much, and the one that asks for less.
+    pub flags: (&'static str, &'static str),
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    #[error("--vary: {settings} settings make {runs} runs, about {} by {by}: --yes makes them; \
-             fewer are --one-at-a-time and --repeat 2", time(*.left))]
-    Long { settings: usize, runs: usize, left: Duration, by: &'static str },
+    #[error("{asked}: {settings} settings make {runs} runs, about {} by {by}: --yes makes them; \
+             fewer are {fewer} and --repeat 2", time(*.left))]
+    Long {
+        asked: &'static str,
+        settings: usize,
+        runs: usize,
+        left: Duration,
+        by: &'static str,
+        fewer: &'static str,
+    },
     #[error("start a run: {0}")]
     Start(io::Error),
     #[error("take signals: {0}")]
@@ -69,7 +78,8 @@ pub fn run(plan: &Plan) -> Result<(Bundle, Option<u8>), Failure> {
         };
         if let Some(left) = left.filter(|left| *left > LONG && at < 2 && !plan.yes) {
             progress.end();
-            return Err(SessionError::Long { settings, runs, left, by }.into());
+            let (asked, fewer) = plan.flags;
+            return Err(SessionError::Long { asked, settings, runs, left, by, fewer }.into());
         }
         if at == 0 {
             say(format_args!("{settings} settings make {runs} runs: {known}"));

@@ -11,6 +11,7 @@
 
 mod agent;
 mod end;
+mod idle;
 pub mod plan;
 mod shell;
 mod speak;
@@ -61,6 +62,11 @@ fn follow(plan: &Plan, monitor: &Monitor) -> u8 {
         && let Err(error) = stand_on(console)
     {
         failed("use the console", &error);
+    }
+    if plan.polls
+        && let Err(error) = idle::poll()
+    {
+        failed("let idle CPUs poll", &error);
     }
     monitor.mark(Mark::Ready);
     for (index, text) in (0..).zip(&plan.workloads) {

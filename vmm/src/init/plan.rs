@@ -13,6 +13,8 @@ pub struct Plan {
     pub modules: Vec<Module>,
     /// `NAME[,key=value…]`.
     pub workloads: Vec<String>,
+    /// Whether CPUs without work are to poll for it.
+    pub polls: bool,
 }
 
 /// A module, and its parameters as finit_module(2) takes them.
@@ -26,6 +28,7 @@ const MODULE: &str = "module ";
 /// Of the module before.
 const PARAMETERS: &str = "parameters ";
 const WORKLOAD: &str = "workload ";
+const POLLS: &str = "polls";
 
 impl Plan {
     /// The file's contents.
@@ -35,11 +38,8 @@ impl Plan {
             [(MODULE, path)].into_iter().chain(parameters)
         });
         let workloads = self.workloads.iter().map(|text| (WORKLOAD, text));
-        modules
-            .chain(workloads)
-            .map(|(kind, text)| format!("{kind}{text}\0"))
-            .collect::<String>()
-            .into_bytes()
+        let lines = modules.chain(workloads).map(|(kind, text)| format!("{kind}{text}\0"));
+        lines.chain(self.polls.then(|| format!("{POLLS}\0"))).collect::<String>().into_bytes()
     }
 
     /// What a file says; lines of an unknown kind are left out.
@@ -56,6 +56,8 @@ impl Plan {
                     .for_each(|module| module.parameters = parameters.to_owned());
             } else if let Some(text) = line.strip_prefix(WORKLOAD) {
                 plan.workloads.push(text.to_owned());
+            } else if line == POLLS {
+                plan.polls = true;
             }
         }
         plan
@@ -74,6 +76,7 @@ mod tests {
                 Module { path: "/vmm/b.ko".into(), ..Module::default() },
             ],
             workloads: vec!["null,calls=3".into(), "module x -- 'y\" \n$z".into()],
+            polls: true,
         };
         assert_eq!(Plan::decode(&plan.encode()), plan);
         assert_eq!(Plan::decode(b"\0parameters x\0junk\0\xff"), Plan::default());

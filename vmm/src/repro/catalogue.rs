@@ -66,6 +66,8 @@ pub struct Variant {
     /// The same in namespaces and a control group of its own.
     #[serde(default)]
     pub container: bool,
+    /// In the container, too: the workload of the other end.
+    serves: Option<String>,
     #[serde(default)]
     pub needs: Vec<Need>,
     args: Vec<String>,
@@ -203,6 +205,9 @@ fn parse(name: &str, text: &str) -> Result<Experiment, CatalogueError> {
     if let Some(unknown) = published.chain(claimed).chain(tools).find(|setting| !known(setting)) {
         return Err(fail(format!("names a setting that it does not have: {unknown}")));
     }
+    if let Some(of) = experiment.settings.iter().find(|of| of.serves.is_some() && !of.container) {
+        return Err(fail(format!("serves in no container: {}", of.name)));
+    }
     experiment.tool.as_ref().map_or(Ok(()), Tool::check).map_err(fail)?;
     let bases = experiment.published.iter().filter_map(|row| row.base.as_deref());
     let row = |what: &str| experiment.published.iter().any(|row| row.what == what);
@@ -232,11 +237,17 @@ impl Variant {
 
     /// Its command line, with every brace filled in.
     pub fn args(&self, values: &BTreeMap<String, String>) -> Vec<String> {
-        let fill = |arg: &String| {
-            values.iter().fold(arg.clone(), |arg, (key, value)| arg.replace(&format!("{{{key}}}"), value))
-        };
-        self.args.iter().map(fill).collect()
+        self.args.iter().map(|arg| fill(arg, values)).collect()
     }
+
+    /// The workload of the other end, likewise.
+    pub fn serves(&self, values: &BTreeMap<String, String>) -> Option<String> {
+        self.serves.as_ref().map(|workload| fill(workload, values))
+    }
+}
+
+fn fill(text: &str, values: &BTreeMap<String, String>) -> String {
+    values.iter().fold(text.to_owned(), |text, (key, value)| text.replace(&format!("{{{key}}}"), value))
 }
 
 impl Claim {
@@ -278,7 +289,11 @@ pub mod tests {
                         ("tools", "disk.img"),
                     ];
                     let files = files.map(|(key, value)| (key.to_owned(), value.to_owned()));
-                    let args = setting.args(&sizes.clone().into_iter().chain(files).collect());
+                    let values = sizes.clone().into_iter().chain(files).collect();
+                    if let Some(serves) = setting.serves(&values) {
+                        assert!(abi::workload::Spec::parse(&serves).is_ok(), "{serves}");
+                    }
+                    let args = setting.args(&values);
                     let line = std::iter::once("vmm".to_owned()).chain(args.clone()).map(Into::into);
                     let parsed = crate::cli::parse(line);
                     assert!(parsed.is_ok(), "{}: {args:?}: {}", experiment.name, parsed.unwrap_err());
@@ -311,6 +326,10 @@ pub mod tests {
             (
                 text.replace("than = \"built-in kernel, halts\"", "than = \"x\""),
                 "names a setting that it does not have: x",
+            ),
+            (
+                text.replace("hogs=2\"]", "hogs=2\"]\nserves = \"x\""),
+                "serves in no container: Linux guest, low",
             ),
             (text.replace("title", "titel"), "unknown field `titel`"),
             (text.replace("needs = [\"2-cpus\"]", "needs = [\"3-cpus\"]"), "unknown variant"),

@@ -12,6 +12,8 @@ use crate::boot::image::{self, Image};
 use crate::config::memory::Size;
 use crate::kvm::class::Class;
 use crate::kvm::vm;
+use crate::machine::memory;
+use crate::report::text::units;
 use crate::sys::affinity;
 use crate::topology::{file, host};
 
@@ -28,6 +30,8 @@ pub struct Here {
     no_kvm: Option<String>,
     cpus: usize,
     free_hugepages: u64,
+    /// Bytes of memory that can still be had, where that is known.
+    available: Option<u64>,
     kernel: Option<PathBuf>,
     rt_kernel: Option<PathBuf>,
 }
@@ -40,6 +44,7 @@ impl Here {
             no_kvm: vm::open().err().map(|error| error.to_string()),
             cpus: affinity::allowed().len(),
             free_hugepages: free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+            available: memory::available(),
             kernel,
             rt_kernel,
         }
@@ -51,6 +56,7 @@ impl Here {
             return Some(why.clone());
         }
         let lack = variant.needs.iter().find_map(|need| self.lacks_one(*need, values));
+        let lack = lack.or_else(|| self.lacks_memory(&variant.args(values)));
         lack.or_else(|| variant.is_topology().then(|| Self::lacks_path(variant, values)).flatten())
     }
 
@@ -65,6 +71,20 @@ impl Here {
         // What is wrong with the topology itself, its run says.
         let scene = topology.scene(path, &set, &affinity::allowed()).ok()?;
         host::lacks(&scene).map(|lack| lack.why)
+    }
+
+    /// More than is there makes the kernel kill somebody, at the published sizes.
+    fn lacks_memory(&self, args: &[String]) -> Option<String> {
+        if args.iter().any(|arg| arg.starts_with("--hugepages")) {
+            // Its pool was asked.
+            return None;
+        }
+        let sizes = args.iter().flat_map(|arg| arg.split(','));
+        let sizes = sizes.filter_map(|word| word.strip_prefix("--memory=").or(word.strip_prefix("size=")));
+        let asked = sizes.filter_map(|size| size.parse::<Size>().ok()).map(|size| size.0).max()?;
+        let available = self.available.filter(|available| asked > *available)?;
+        let [asked, available] = [asked, available].map(units::size);
+        Some(format!("needs {asked} of memory, and this host has {available} available"))
     }
 
     /// One with the CPUs of this process and the memory that a machine has.
@@ -144,8 +164,16 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let (kernel, rt_kernel) = (None, None);
-        let pvm = Here { class: Class::Pvm, no_kvm: None, cpus: 2, free_hugepages: 100, kernel, rt_kernel };
+        let (kernel, rt_kernel, available) = (None, None, Some(4 << 30));
+        let pvm = Here {
+            class: Class::Pvm,
+            no_kvm: None,
+            cpus: 2,
+            free_hugepages: 100,
+            available,
+            kernel,
+            rt_kernel,
+        };
         let sizes = [("memory".to_owned(), "256M".to_owned())].into();
         let lacks = |here: &Here, need| here.lacks_one(need, &sizes);
         assert!(lacks(&pvm, Need::Linux).unwrap().contains("vmx or svm"));
@@ -161,6 +189,11 @@ mod tests {
         let none = Here { rt_kernel: Some("/no/such".into()), ..unfit };
         assert!(lacks(&none, Need::RtLinux).unwrap().starts_with("kernel /no/such can't be read"));
         let svm = none;
+        let sized = |word: &str| svm.lacks_memory(&[word.to_owned()]);
+        let why = "needs 8.00 GiB of memory, and this host has 4.00 GiB available";
+        assert_eq!(sized("--memory=8G").as_deref(), Some(why));
+        assert_eq!(sized("gups,ring=3,size=8G").as_deref(), Some(why));
+        assert_eq!((sized("--memory=4G"), sized("rr,size=200")), (None, None));
         let none = Here { no_kvm: Some("open /dev/kvm: there is none".into()), ..svm };
         let mut variant: Variant = toml::from_str("name = 'x'\nargs = []").unwrap();
         assert!(none.lacks(&variant, &sizes).unwrap().contains("there is none"));

@@ -20,6 +20,9 @@ const GROUPS: &str = "/sys/fs/cgroup";
 /// Microseconds of a CPU's time that a quota is of.
 const PERIOD: usize = 100_000;
 
+/// Both ends of a connection are in one container, as two zones are on one kernel.
+const LOOPBACK: &str = "ip link set lo up";
+
 /// Its control groups go when this does.
 #[derive(Debug)]
 pub struct Container {
@@ -29,15 +32,7 @@ pub struct Container {
 impl Container {
     /// With at most `memory` bytes and the time of `cpus`, where control groups are this user's to make.
     pub fn new(cpus: usize, memory: u64) -> Result<Container, String> {
-        let tried = Command::new(UNSHARE[0])
-            .args(&UNSHARE[1..])
-            .arg("true")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("needs unshare (util-linux): {error}"))?;
-        if !tried.status.success() {
-            return Err(format!("no container: {}", String::from_utf8_lossy(&tried.stderr).trim()));
-        }
+        within("true", "no container")?;
         Ok(Container { groups: groups(Path::new(GROUPS), cpus, memory) })
     }
 
@@ -46,6 +41,14 @@ impl Container {
         let enter = self.groups.iter().map(|group| format!("echo $$ >{}/cgroup.procs && ", group.display()));
         let script = format!("{}exec {} \"$0\" \"$@\"", enter.collect::<String>(), UNSHARE.join(" "));
         vec!["sh".into(), "-c".into(), script]
+    }
+
+    /// The same, with the workload `serves` beside the command, which ends with it.
+    pub fn with_server(&self, serves: &str) -> Result<Vec<String>, String> {
+        within(LOOPBACK, "no loopback in a container (iproute2)")?;
+        // First of the command's words is this program.
+        let script = format!("{LOOPBACK} && {{ \"$1\" workload \"$0\" >/dev/null & exec \"$@\"; }}");
+        Ok([self.words(), vec!["sh".into(), "-c".into(), script, serves.into()]].concat())
     }
 
     pub fn is_limited(&self) -> bool {
@@ -59,6 +62,20 @@ impl Drop for Container {
             // Who is still in it keeps it.
             let _ = fs::remove_dir(group);
         }
+    }
+}
+
+/// Whether a command's line runs in such namespaces; `lack` begins what is said where it does not.
+fn within(line: &str, lack: &str) -> Result<(), String> {
+    let tried = Command::new(UNSHARE[0])
+        .args(&UNSHARE[1..])
+        .args(["sh", "-c", line])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("needs unshare (util-linux): {error}"))?;
+    match tried.status.success() {
+        true => Ok(()),
+        false => Err(format!("{lack}: {}", String::from_utf8_lossy(&tried.stderr).trim())),
     }
 }
 
@@ -107,6 +124,11 @@ mod tests {
         let run = Command::new(&words[0]).args(&words[1..]).args(["sh", "-c", "echo $$; exit 3"]).output();
         let run = run.unwrap();
         assert_eq!((run.status.code(), String::from_utf8_lossy(&run.stdout).trim()), (Some(3), "1"));
+        if let Ok(words) = container.with_server("x,y=1") {
+            // Its server is this command's own program, with what it is to serve.
+            let run = Command::new(&words[0]).args(&words[1..]).args(["echo", "z"]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&run.stdout), "z\n");
+        }
         let groups = container.groups.clone();
         drop(container);
         assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");

@@ -29,7 +29,7 @@ use crate::status::{Failure, Status, say};
 pub use catalogue::{CatalogueError, Experiment};
 pub use tools::FOLDER as TOOLS;
 
-use catalogue::Need;
+use catalogue::{Need, Variant};
 use conditions::Here;
 use judge::Judgement;
 use scratch::Scratch;
@@ -37,6 +37,10 @@ use tools::{Beside, Folder, ToolsError};
 
 /// The name of this layout. A key may be added under it; none is removed or changes its meaning.
 pub const SCHEMA: &str = "vmm.repro/1";
+
+/// Seconds that a machine has at the small size, many times what the slowest takes where every CPU is emulated:
+/// one that hangs is a failed run, and the next goes on.
+const SMALL_TIMEOUT: u32 = 300;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -116,17 +120,12 @@ pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
         let (result, ended) = reproduce(job, &here, folder.as_ref(), experiment)?;
         print(&text::render(&result));
         results.push(result);
+        // What ends the next one, or the host, takes nothing from those that were run.
+        write(&job.outputs, &results)?;
         signal = ended;
         if signal.is_some() {
             break;
         }
-    }
-    for output in &job.outputs {
-        let text = match output.format {
-            Format::Html => page::render(&results),
-            _ => json(&results),
-        };
-        bundle::write(&output.file, &text)?;
     }
     let runs = results.iter().flat_map(|result| {
         let beside = result.beside.iter().flat_map(|beside| &beside.bundle.runs);
@@ -173,29 +172,44 @@ fn reproduce(
     let direct = if scratch::lacks_direct_io().is_none() { ",direct" } else { "" };
     values.insert("direct".into(), direct.into());
     values.insert("tools".into(), folder.map(Folder::disk).unwrap_or_default());
-    let able: Vec<_> = experiment.settings.iter().map(|setting| here.lacks(setting, &values)).collect();
-    let runs = || experiment.settings.iter().zip(&able).filter(|(_, lack)| lack.is_none());
-    let disk = match runs().any(|(setting, _)| setting.wants_disk()) {
-        true => Some(Scratch::new(values.get("disk-size").map_or("64M", String::as_str))?),
-        false => None,
+    let lacks = |of: &Variant| here.lacks(of, &values);
+    let disk = match experiment.settings.iter().any(|of| of.wants_disk() && lacks(of).is_none()) {
+        true => Scratch::new(values.get("disk-size").map_or("64M", String::as_str)).map(Some),
+        false => Ok(None),
     };
-    if let Some(disk) = &disk {
+    if let Ok(Some(disk)) = &disk {
         values.insert("disk".into(), disk.path().display().to_string());
     }
+    // A host that has no room for it still runs what wants none.
+    let no_disk = disk.as_ref().err().map(|failure| format!("needs a disk: {failure}"));
+    let lacks =
+        |of: &Variant| here.lacks(of, &values).or_else(|| no_disk.clone().filter(|_| of.wants_disk()));
+    let able: Vec<_> = experiment.settings.iter().map(lacks).collect();
+    let runs = || experiment.settings.iter().zip(&able).filter(|(_, lack)| lack.is_none());
     let container = match runs().any(|(setting, _)| setting.container) {
         true => Some(here.container(&values)),
         false => None,
+    };
+    let limited = |mut setting: Setting| {
+        if !job.full && !setting.native {
+            setting.args.push(format!("--timeout={SMALL_TIMEOUT}"));
+        }
+        setting
     };
     let mut left_out = Vec::new();
     let mut settings = Vec::new();
     for (setting, lack) in experiment.settings.iter().zip(&able) {
         let within = match &container {
-            Some(Ok(container)) if setting.container => Ok(container.words()),
-            Some(Err(why)) if setting.container => Err(why),
+            Some(Ok(container)) if setting.container => match setting.serves(&values) {
+                Some(serves) => container.with_server(&serves),
+                None => Ok(container.words()),
+            },
+            Some(Err(why)) if setting.container => Err(why.clone()),
             _ => Ok(Vec::new()),
         };
         match (lack, within) {
-            (Some(why), _) | (None, Err(why)) => left_out.push((setting.name.clone(), why.clone())),
+            (Some(why), _) => left_out.push((setting.name.clone(), why.clone())),
+            (None, Err(why)) => left_out.push((setting.name.clone(), why)),
             (None, Ok(mut within)) => {
                 let native = setting.native || setting.container;
                 // A machine has them on its disk.
@@ -203,7 +217,7 @@ fn reproduce(
                     within.extend(folder.first_in_path());
                 }
                 let (name, args) = (setting.name.clone(), setting.args(&values));
-                settings.push(Setting { name, args, native, within, figures: Vec::new() });
+                settings.push(limited(Setting { name, args, native, within, figures: Vec::new() }));
             }
         }
     }
@@ -215,10 +229,10 @@ fn reproduce(
         if !experiment.settings.iter().any(|wanted| wanted.name == of.name) {
             continue;
         }
-        match here.lacks(of, &values).or_else(|| folder.lacks(tool)) {
+        match lacks(of).or_else(|| folder.lacks(tool)) {
             Some(why) => left_out.push((format!("{}, by {}", of.name, tool.name), why)),
             None => {
-                settings.push(tool.setting(of, &values, folder));
+                settings.push(limited(tool.setting(of, &values, folder)));
                 beside.push(of.name.clone());
             }
         }
@@ -236,11 +250,43 @@ fn reproduce(
         warm_ups: job.warm_ups,
         rounds: job.rounds,
         yes: job.yes,
+        flags: (if job.full { "--full" } else { "--repeat" }, "--only TEXT"),
     };
     let (mut bundle, signal) = session::run(&plan)?;
+    between_ends(&mut bundle, &experiment.metric);
     let beside = tool.map(|(tool, _)| tool.hold(&mut bundle, ours, &beside, &experiment.metric));
     let judgement = judge::judge(&experiment, &bundle);
     Ok((Result { experiment, full: job.full, left_out, bundle, judgement, beside }, signal))
+}
+
+/// Two ends natively measure what a topology measures of two machines, which has a name of its own.
+fn between_ends(bundle: &mut Bundle, metric: &str) {
+    let Some(workload) = metric.strip_suffix(" through") else { return };
+    let native = |at: usize| bundle.settings.get(at).is_some_and(|setting| setting.native);
+    for run in bundle.runs.iter_mut().filter(|run| native(run.setting)) {
+        if let Some(ns) = run.metrics.remove(workload) {
+            run.metrics.insert(metric.to_owned(), ns);
+        }
+    }
+    if !bundle.metrics.iter().any(|known| known.name == metric) {
+        bundle
+            .metrics
+            .iter_mut()
+            .filter(|known| known.name == workload)
+            .for_each(|known| known.name = metric.to_owned());
+    }
+    bundle.metrics.retain(|known| bundle.runs.iter().any(|run| run.metrics.contains_key(&known.name)));
+}
+
+fn write(outputs: &[Output], results: &[Result]) -> std::result::Result<(), Failure> {
+    for output in outputs {
+        let text = match output.format {
+            Format::Html => page::render(results),
+            _ => json(results),
+        };
+        bundle::write(&output.file, &text)?;
+    }
+    Ok(())
 }
 
 fn json(results: &[Result]) -> String {

@@ -28,11 +28,15 @@ pub fn can_populate(asked: &Memory) -> Result<(), Error> {
         // The pool has promised them.
         return Ok(());
     }
-    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text, "MemAvailable"));
-    match available {
+    match available() {
         Some(available) if asked.size > available => Err(Error::Available { asked: asked.size, available }),
         _ => limited(asked.size, cgroup::memory()),
     }
+}
+
+/// Bytes that this host can still give away.
+pub fn available() -> Option<u64> {
+    meminfo(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
 }
 
 fn limited(asked: u64, limit: Option<cgroup::Limit>) -> Result<(), Error> {

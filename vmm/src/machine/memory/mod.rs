@@ -20,6 +20,7 @@ use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 pub use error::Error;
 pub use evidence::MemoryEvidence;
+pub use host::available;
 
 use crate::config::{Backing, Memory};
 use crate::sys::mapping::{Advice, Mapping};
