@@ -55,7 +55,8 @@ fn judged(args: &[&str]) -> Vec<String> {
         for left_out in result["left_out"].as_array().expect("a list") {
             assert!(left_out[1].as_str().is_some_and(|why| !why.is_empty()), "{left_out}");
         }
-        let runs = result["bundle"]["runs"].as_array().expect("a list").len();
+        let runs = result["bundle"]["runs"].as_array().expect("a list");
+        let runs = runs.iter().filter(|run| run["warm_up"] == false).count();
         let settings = result["experiment"]["setting"].as_array().expect("a list").len();
         let left_out = result["left_out"].as_array().expect("a list").len();
         assert_eq!(runs + left_out, settings, "{name}: every row runs, or says why not\n{text}");

@@ -77,7 +77,10 @@ fn of_class(bundle: &Bundle, class: String) -> ClassResult {
             return None;
         }
         let mut failed: Vec<String> = Vec::new();
-        for why in runs.iter().filter_map(|run| run.failed.clone()) {
+        // Of warm-ups, too: they count for nothing else.
+        let all =
+            bundle.runs.iter().filter(|run| run.setting == at && bundle.hosts[run.host].class() == class);
+        for why in all.filter_map(|run| run.failed.clone()) {
             if !failed.contains(&why) {
                 failed.push(why);
             }

@@ -292,10 +292,15 @@ impl HostKind {
         format!("KVM {}{nested} · {}", self.kvm, self.cpu.as_deref().unwrap_or("unknown processor"))
     }
 
+    /// Whether a program (QEMU's TCG) plays its processor.
+    pub fn is_emulated(&self) -> bool {
+        self.cpu.as_deref().is_some_and(|cpu| cpu.contains("TCG"))
+    }
+
     /// Why its times say little, if so.
     pub fn doubt(&self) -> Option<&'static str> {
         match () {
-            () if self.cpu.as_deref().is_some_and(|cpu| cpu.contains("TCG")) => {
+            () if self.is_emulated() => {
                 Some("an emulated processor: counts are exact, times are not those of hardware")
             }
             () if self.kvm == "pvm" => {

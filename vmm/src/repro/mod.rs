@@ -131,7 +131,7 @@ pub fn run(job: &Job) -> std::result::Result<Status, Failure> {
         let beside = result.beside.iter().flat_map(|beside| &beside.bundle.runs);
         result.bundle.runs.iter().chain(beside)
     });
-    let failed = runs.filter(|run| run.failed.is_some()).count();
+    let failed = runs.filter(|run| run.failed.is_some() && !run.warm_up).count();
     Ok(match signal {
         Some(number) => Status::Signal(number),
         None if failed > 0 => Status::Guest(1),
@@ -250,10 +250,13 @@ fn reproduce(
         warm_ups: job.warm_ups,
         rounds: job.rounds,
         yes: job.yes,
+        once_more: true,
         flags: (if job.full { "--full" } else { "--repeat" }, "--only TEXT"),
     };
     let (mut bundle, signal) = session::run(&plan)?;
     between_ends(&mut bundle, &experiment.metric);
+    // Where it ran nowhere, `left_out` says why.
+    let tool = tool.filter(|_| !beside.is_empty());
     let beside = tool.map(|(tool, _)| tool.hold(&mut bundle, ours, &beside, &experiment.metric));
     let judgement = judge::judge(&experiment, &bundle);
     Ok((Result { experiment, full: job.full, left_out, bundle, judgement, beside }, signal))

@@ -7,7 +7,7 @@ use super::catalogue::Experiment;
 use super::judge::Verdict;
 use super::text;
 use super::tools::Beside;
-use crate::compare::picture::{document, escape, section};
+use crate::compare::picture::{document, escape, first_sight, section};
 use crate::compare::words;
 
 /// Writing to a String cannot fail.
@@ -41,7 +41,8 @@ fn one(result: &Result) -> String {
     let Result { experiment, judgement, .. } = result;
     let mut html = String::new();
     let (name, title) = (escape(&experiment.name), escape(&experiment.title));
-    put!(html, "<article id=\"{name}\">\n<h1>{title}</h1>\n<p>{}</p>", verdict(judgement.verdict));
+    let doubt = judgement.doubt.map_or(String::new(), |doubt| format!(" · {}", escape(doubt)));
+    put!(html, "<article id=\"{name}\">\n<h1>{title}</h1>\n<p>{}{doubt}</p>", verdict(judgement.verdict));
     let facts = [
         ("source", Some(experiment.source.clone())),
         ("compared", Some(experiment.compared.clone())),
@@ -72,6 +73,14 @@ fn one(result: &Result) -> String {
     }
     html.push_str("</table></div>\n");
     result.beside.iter().for_each(|beside| html.push_str(&tools(experiment, beside)));
+    for why in result
+        .classes()
+        .iter()
+        .flat_map(|class| &class.settings)
+        .flat_map(|of| of.failed.iter().map(|why| format!("{}: {}", escape(&of.name), escape(why))))
+    {
+        put!(html, "<p class=\"doubt\">{why}</p>");
+    }
     html.push_str("<h3>Claimed</h3>\n<ul>\n");
     for claim in &judgement.claims {
         let (claim, found, said) = (escape(&claim.claim), escape(&claim.found), verdict(claim.verdict));
@@ -86,7 +95,9 @@ fn one(result: &Result) -> String {
         html.push_str("</ul>\n");
     }
     for class in result.classes() {
-        html.push_str(&section(&result.bundle, &class));
+        html.push_str(&first_sight(&result.bundle, &class, &experiment.metric));
+        let all = section(&result.bundle, &class);
+        put!(html, "<details>\n<summary>Every measurement, and what limits it</summary>\n{all}</details>");
     }
     html.push_str("</article>\n");
     html

@@ -61,15 +61,7 @@ pub fn section(bundle: &Bundle, class: &ClassResult) -> String {
         }
     }
     html.push_str("<p class=\"key\">A dot is a run, a bar the median, a box the quartiles.</p>\n<div class=\"plots\">\n");
-    for (at, metric) in bundle.metrics.iter().enumerate() {
-        if let Some(svg) = plot::intervals(at, metric, class) {
-            let name = escape(&metric.name);
-            put!(html, "<figure>\n<figcaption>{name}</figcaption>\n{svg}</figure>");
-        }
-    }
-    if let Some(svg) = plot::exits(class) {
-        put!(html, "<figure>\n<figcaption>Exits by cause</figcaption>\n{svg}</figure>");
-    }
+    html.push_str(&figures(bundle, class, |_| true));
     html.push_str("</div>\n");
     for of in &class.settings {
         html.push_str(&changes(class, of));
@@ -81,6 +73,27 @@ pub fn section(bundle: &Bundle, class: &ClassResult) -> String {
         }
     }
     html.push_str("</dl>\n</section>\n");
+    html
+}
+
+/// One metric beside the exits: what is to be seen first.
+pub fn first_sight(bundle: &Bundle, class: &ClassResult, metric: &str) -> String {
+    let figures = figures(bundle, class, |name| name == metric);
+    if figures.is_empty() { figures } else { format!("<div class=\"plots\">\n{figures}</div>\n") }
+}
+
+/// Plots of the metrics that are `wanted`, and of the exits.
+fn figures(bundle: &Bundle, class: &ClassResult, wanted: impl Fn(&str) -> bool) -> String {
+    let mut html = String::new();
+    for (at, metric) in bundle.metrics.iter().enumerate().filter(|(_, metric)| wanted(&metric.name)) {
+        if let Some(svg) = plot::intervals(at, metric, class) {
+            let name = escape(&metric.name);
+            put!(html, "<figure>\n<figcaption>{name}</figcaption>\n{svg}</figure>");
+        }
+    }
+    if let Some(svg) = plot::exits(class) {
+        put!(html, "<figure>\n<figcaption>Exits by cause</figcaption>\n{svg}</figure>");
+    }
     html
 }
 
