@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::catalogue::{Claim, Direction, Experiment, Moves};
+use super::catalogue::{Claim, Direction, Experiment, Moves, Published};
 use crate::compare::analysis;
 use crate::compare::bundle::{Bundle, Run};
 use crate::compare::statistics::{self, Ratio};
@@ -191,7 +191,12 @@ fn direction(ratio: Ratio, claimed: Direction, doubtful: bool) -> Verdict {
 /// Published rows first, then those of our settings that nothing was published for.
 fn rows(experiment: &Experiment, bundle: &Bundle, doubtful: bool) -> Vec<Row> {
     let rate = |unit: &str| experiment.rate.as_ref().is_some_and(|rate| rate.unit == unit);
-    let first = experiment.published.iter().find(|row| row.setting.is_some());
+    let has_run = |row: &&Published| {
+        let metric = row.metric.as_ref().unwrap_or(&experiment.metric);
+        row.setting.as_ref().is_some_and(|setting| !times(bundle, setting, metric).is_empty())
+    };
+    let first = experiment.published.iter().find(has_run);
+    let first = first.or_else(|| experiment.published.iter().find(|row| row.setting.is_some()));
     let base =
         first.and_then(|row| row.setting.clone()).or_else(|| Some(bundle.settings.first()?.name.clone()));
     let here = |setting: &str, metric: &str, base: Option<&str>| {
