@@ -16,6 +16,8 @@ use serde_json::Value;
 /// One request at a time on the first disk, then batches of 32 on the second.
 const ONE: &str = "blk,size=4096,depth=1,items=1000";
 const MANY: &str = "blk,size=4096,depth=32,items=16000,disk=1";
+/// As the first, long enough to see where its worker goes.
+const LONG: &str = "blk,size=4096,depth=1,items=4000";
 /// What the guest's kernel reads of a disk before any workload does, in requests.
 const BEFORE: u64 = 64;
 
@@ -228,4 +230,34 @@ fn a_polled_queue_takes_neither_kick_nor_interrupt() {
     assert!(of("chains") >= 2000, "{queue}");
     assert_eq!(of("interrupts"), 0, "{queue}");
     assert!(of("kicks") <= of("chains") / 64, "{queue}");
+}
+
+#[test]
+fn a_worker_that_is_waited_for_is_where_its_vcpu_is() {
+    let Some(disks) = Disks::new() else { return };
+    if fs::read_to_string("/sys/devices/system/cpu/online").is_ok_and(|cpus| cpus.trim() == "0") {
+        return skip("a worker follows its vCPU where there are several CPUs");
+    }
+    let run = |flags: &[&str]| {
+        let ended = disks.machine.clone().args(["--workload", LONG]).args(flags).run_linux();
+        ended.expect("exit", 0);
+        let phases = ended.report["phases"].as_array().expect("a list");
+        let phase = phases.iter().find(|phase| phase["name"] == LONG).expect(LONG);
+        let exits = phase["exits"]["total"].as_u64();
+        (queue(&ended, 0, "chains"), queue(&ended, 0, "chains_beside"), queue(&ended, 0, "follows"), exits)
+    };
+    // The vCPU stays: all that moves is the worker.
+    let (chains, beside, follows, with) = run(&["--pin=0@0"]);
+    assert!(follows > 0 && beside > chains / 2, "{beside} of {chains} beside it, {follows} moves");
+    for flags in [&["--pin=0@0", "--follow-vcpu=off"][..], &["--pin=0@0,blk0@1"]] {
+        let (_, beside, follows, without) = run(flags);
+        assert_eq!((beside, follows), (0, 0), "{flags:?}");
+        // Some 1.7 exits a request to 3.
+        if let (Some(with), Some(without)) = (with, without) {
+            assert!(with < without * 9 / 10, "{with} exits beside its vCPU, {without} with {flags:?}");
+        }
+    }
+    // Free to move itself, the vCPU is followed.
+    let (chains, beside, follows, _) = run(&[]);
+    assert!(follows > 0 && beside > chains / 4, "{beside} of {chains} beside it, {follows} moves");
 }

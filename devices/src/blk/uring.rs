@@ -213,6 +213,10 @@ impl Server for Disk {
         !self.throttle.is_shut()
     }
 
+    fn closes(&self, _: u64, _: u64) -> bool {
+        self.flight.as_ref().is_none_or(|flight| flight.uring.flying() <= 1)
+    }
+
     fn nap(&self) -> Option<i32> {
         self.throttle.nap()
     }

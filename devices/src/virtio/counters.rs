@@ -25,6 +25,9 @@ pub struct Counters {
     /// Waits for what the device may do in a second, and how long they were.
     pub throttled: Count,
     pub throttled_ns: Count,
+    /// Moves of the worker to the CPU of the vCPU that waits for it, and chains served there.
+    pub follows: Count,
+    pub beside: Count,
 }
 
 /// What a thread that serves a device has cost.
@@ -82,6 +85,9 @@ pub struct QueueCounts {
     /// Waits for what the device may do in a second, and how long they were.
     pub throttled: u64,
     pub throttled_ns: u64,
+    /// Moves of the worker to the CPU of the vCPU that waits for it, and chains served there.
+    pub follows: u64,
+    pub beside: u64,
 }
 
 impl Counters {
@@ -100,6 +106,8 @@ impl Counters {
             errors: self.errors.get(),
             throttled: self.throttled.get(),
             throttled_ns: self.throttled_ns.get(),
+            follows: self.follows.get(),
+            beside: self.beside.get(),
         }
     }
 }

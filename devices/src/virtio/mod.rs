@@ -12,6 +12,7 @@
 //! - [`counters`]   what each queue did; [`tally`]: what its device did, and how long it took
 
 pub mod backend;
+pub mod beside;
 pub mod chain;
 pub mod counters;
 pub mod device;

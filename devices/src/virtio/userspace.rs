@@ -31,6 +31,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backend::{BackendError, DataPath, QueueBackend, QueueResources};
+use super::beside::{Beside, Vcpu};
 use super::counters::{ThreadCounts, cpu_ns};
 use super::queue::{ChainHandler, Queue};
 use super::rate::{Rate, Throttle};
@@ -68,6 +69,13 @@ pub trait Server: Send {
     /// queue that has enough): then the driver is not asked to kick.
     fn awaits_kick(&self, queue: u16) -> bool {
         let _ = queue;
+        true
+    }
+
+    /// Whether a driver that has had so many chains served, of so many bytes, since its worker slept, may be
+    /// waiting for just that: not in the middle of a stream, and with nothing under way but that.
+    fn closes(&self, chains: u64, bytes: u64) -> bool {
+        let _ = (chains, bytes);
         true
     }
 
@@ -142,7 +150,12 @@ pub struct Tuning {
     pub entered: Entered,
     /// Called by each thread that keeps a connection to another process, before it does: confines it.
     pub keeps: Arc<dyn Fn() + Send + Sync>,
+    /// Which vCPU a worker may follow.
+    pub beside: Follows,
 }
+
+/// Takes the first queue of a worker; `None`: it follows no vCPU.
+pub type Follows = Arc<dyn Fn(u16) -> Option<Box<dyn Vcpu>> + Send + Sync>;
 
 /// Takes a device's name and the number of a thread that serves it; a worker calls it for itself, with 0.
 pub type Entered = Arc<dyn Fn(&str, i32) + Send + Sync>;
@@ -155,6 +168,7 @@ impl Default for Tuning {
             rate: Rate::default(),
             entered: Arc::new(|_, _| ()),
             keeps: Arc::new(|| ()),
+            beside: Arc::new(|_| None),
         }
     }
 }
@@ -339,12 +353,24 @@ impl Worker {
     }
 
     fn circle(&self, server: &mut dyn Server, queues: &mut [Queue], epoll: &Epoll) -> io::Result<()> {
+        let mut beside = self.beside(queues);
         // What came before the worker did has no edge left to report.
         let mut woken = true;
         while !self.stop.asked.load(Ordering::Acquire) {
             queues.iter_mut().for_each(|queue| queue.ring().hush());
+            let before = done(queues);
             match self.drain(server, queues, woken) {
-                Ok(()) => {}
+                Ok(0) => {}
+                Ok(rounds) => {
+                    let (chains, bytes) = done(queues);
+                    let (chains, bytes) = (chains - before.0, bytes - before.1);
+                    // One thing at a time, or all at once: nothing came while it was served.
+                    let closed = rounds == 1 || chains <= rounds.into();
+                    let closed = closed && server.closes(chains, bytes);
+                    if let (Some(beside), [queue, ..]) = (&mut beside, &*queues) {
+                        beside.served(chains, closed, &queue.resources.counters);
+                    }
+                }
                 Err(error) => {
                     // Nothing is served until the driver resets the device.
                     fault(queues, &error);
@@ -365,30 +391,47 @@ impl Worker {
             for queue in queues.iter_mut() {
                 more |= server.awaits_kick(queue.resources.index) && queue.ring().listen();
             }
-            let nap = server.nap().unwrap_or(FOREVER);
-            woken = !more && self.sleep(server, queues, epoll, nap)?;
+            let nap = beside.as_ref().and_then(Beside::nap).into_iter().chain(server.nap()).min();
+            let nap = nap.unwrap_or(FOREVER);
+            let reasons = if more { 1 << KICK } else { self.sleep(server, queues, epoll, nap)? };
+            woken = reasons & 1 << OTHER != 0;
+            if let Some(beside) = &mut beside {
+                beside.woken(reasons & 1 << KICK != 0);
+            }
         }
         Ok(())
     }
 
-    /// Waits; true if a watched descriptor was among the reasons.
+    /// Its place beside a vCPU, where it may have one: who polls must not do so in a guest's way.
+    fn beside(&self, queues: &[Queue]) -> Option<Beside> {
+        let first = queues.iter().map(|queue| queue.resources.index).min()?;
+        let vcpu = (self.tuning.beside)(first).filter(|_| self.tuning.busy_poll.is_zero());
+        vcpu.map(Beside::new)
+    }
+
+    /// Waits; returns the reasons, a bit for each token.
     fn sleep(
         &self,
         server: &mut dyn Server,
         queues: &mut [Queue],
         epoll: &Epoll,
         timeout_ms: i32,
-    ) -> io::Result<bool> {
+    ) -> io::Result<u32> {
         let reasons = wait(epoll, timeout_ms)?;
         if reasons & 1 << ASIDE != 0 {
             server.look_aside(queues);
         }
-        Ok(reasons & 1 << OTHER != 0)
+        Ok(reasons)
     }
 
-    /// Serves until nothing was found for as long as polling is asked.
-    fn drain(&self, server: &mut dyn Server, queues: &mut [Queue], mut woken: bool) -> Result<(), RingError> {
-        let mut idle_since = None;
+    /// Serves until nothing was found for as long as polling is asked. Returns how often something was.
+    fn drain(
+        &self,
+        server: &mut dyn Server,
+        queues: &mut [Queue],
+        mut woken: bool,
+    ) -> Result<u32, RingError> {
+        let (mut idle_since, mut rounds) = (None, 0_u32);
         while !self.stop.asked.load(Ordering::Acquire) {
             let found = server.serve(queues, woken)?;
             if let (Some(queue), true) = (queues.first(), idle_since.is_some()) {
@@ -398,21 +441,28 @@ impl Worker {
             if found {
                 idle_since = None;
                 woken = false;
+                rounds = rounds.saturating_add(1);
                 continue;
             }
             if self.tuning.busy_poll.is_zero() {
-                return Ok(());
+                return Ok(rounds);
             }
             let since = *idle_since.get_or_insert_with(Instant::now);
             if since.elapsed() >= self.tuning.busy_poll {
-                return Ok(());
+                return Ok(rounds);
             }
             std::hint::spin_loop();
             // A server's own look costs no more than a look at the descriptor.
             woken = true;
         }
-        Ok(())
+        Ok(rounds)
     }
+}
+
+/// Chains and bytes of all of these.
+fn done(queues: &[Queue]) -> (u64, u64) {
+    let counters = queues.iter().map(|queue| &queue.resources.counters);
+    counters.fold((0, 0), |(chains, bytes), one| (chains + one.chains.get(), bytes + one.bytes.get()))
 }
 
 /// Tokens in epoll: what a wake-up means.

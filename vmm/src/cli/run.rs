@@ -159,6 +159,13 @@ struct Devices {
     /// Microseconds that device workers poll their rings before they sleep [default: 0]
     #[arg(long, value_name = "US", value_parser = virtio::busy_poll)]
     busy_poll: Option<Duration>,
+    /// A worker that is asked for one thing at a time, by a guest that halts meanwhile, moves to the CPU of the
+    /// vCPU that waits for it, and away again when either ends. Of a device with one queue (a card: pair) for
+    /// each vCPU; a worker that is pinned stays where it is; off: none moves, and each such request takes an
+    /// exit or two more, for its interrupt or the halt (devices.queues.chains_beside) [default: on]
+    #[arg(long, value_name = "on|off", value_parser = word::switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    follow_vcpu: Option<bool>,
 }
 
 impl Devices {
@@ -187,6 +194,7 @@ impl Devices {
             ioeventfd: self.ioeventfd.unwrap_or(usual.ioeventfd),
             irqfd: self.irqfd.unwrap_or(usual.irqfd),
             busy_poll: self.busy_poll.unwrap_or(usual.busy_poll),
+            follow_vcpu: self.follow_vcpu.unwrap_or(usual.follow_vcpu),
         }
     }
 }

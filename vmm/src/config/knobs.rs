@@ -23,6 +23,7 @@ pub enum Knob {
     Ioeventfd,
     Irqfd,
     BusyPoll,
+    FollowVcpu,
     Sandbox,
 }
 
@@ -36,7 +37,7 @@ pub struct Asked {
 
 impl Knob {
     /// In the order of the help.
-    pub const ALL: [Knob; 21] = [
+    pub const ALL: [Knob; 22] = [
         Knob::Vcpus,
         Knob::Pin,
         Knob::CpuLimit,
@@ -57,6 +58,7 @@ impl Knob {
         Knob::Ioeventfd,
         Knob::Irqfd,
         Knob::BusyPoll,
+        Knob::FollowVcpu,
         Knob::Sandbox,
     ];
 
@@ -83,6 +85,7 @@ impl Knob {
             Knob::Ioeventfd => "ioeventfd",
             Knob::Irqfd => "irqfd",
             Knob::BusyPoll => "busy-poll",
+            Knob::FollowVcpu => "follow-vcpu",
             Knob::Sandbox => "sandbox",
         }
     }
@@ -108,6 +111,9 @@ impl Knob {
             Knob::Ioeventfd => &["devices.queues.kicks", "devices.queues.kick_exits"],
             Knob::Irqfd => &["devices.interrupts_by", "devices.queues.interrupts"],
             Knob::BusyPoll => &["devices.queues.polls", "devices.queues.polls_found", "devices.queues.kicks"],
+            Knob::FollowVcpu => {
+                &["devices.queues.follows", "devices.queues.chains_beside", "devices.queues.chains"]
+            }
             Knob::Sandbox => &["sandbox.seccomp", "sandbox.landlock_version"],
         }
     }

@@ -1,4 +1,4 @@
-//! `--transport`, `--event-idx`, `--ioeventfd`, `--irqfd`, `--busy-poll`: how a driver and its device
+//! `--transport`, `--event-idx`, `--ioeventfd`, `--irqfd`, `--busy-poll`, `--follow-vcpu`: how a driver and its device
 //! reach each other.
 
 use std::num::IntErrorKind;
@@ -21,6 +21,8 @@ pub struct Virtio {
     pub irqfd: bool,
     /// How long a worker polls its rings before it sleeps.
     pub busy_poll: Duration,
+    /// A worker that is asked for one thing at a time moves to the CPU of the vCPU that waits for it.
+    pub follow_vcpu: bool,
 }
 
 impl Default for Virtio {
@@ -33,6 +35,7 @@ impl Default for Virtio {
             ioeventfd,
             irqfd,
             busy_poll: Duration::ZERO,
+            follow_vcpu: true,
         }
     }
 }

@@ -40,6 +40,8 @@ fn queue(counts: &QueueCounts, data_path: &str) -> Queue {
         errors: seen(counts.errors),
         throttled: seen(counts.throttled),
         throttled_us: seen(counts.throttled_ns / 1000),
+        follows: seen(counts.follows),
+        chains_beside: seen(counts.beside),
     }
 }
 

@@ -65,6 +65,11 @@ pub fn words(
             if config.virtio.irqfd { "interrupts are writes to an fd" } else { "each interrupt is an ioctl" }
                 .into()
         }
+        Knob::FollowVcpu => match config.virtio.follow_vcpu {
+            true => "workers may move to the CPU of the vCPU that waits for them",
+            false => "workers go where the host's scheduler puts them",
+        }
+        .into(),
         Knob::BusyPoll => format!("workers poll for {} us", config.virtio.busy_poll.as_micros()),
     }
 }

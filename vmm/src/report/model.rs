@@ -326,6 +326,9 @@ pub struct Queue {
     /// Waits for what `rate=` lets the device do in a second, and how long they were in all.
     pub throttled: Option<u64>,
     pub throttled_us: Option<u64>,
+    /// Moves of the worker to the CPU of the vCPU that waits for it, and chains served there.
+    pub follows: Option<u64>,
+    pub chains_beside: Option<u64>,
 }
 
 /// A thread that served a device: a worker of this process, or the kernel's.

@@ -55,6 +55,7 @@ pub fn config(config: &Config) -> Value {
         "ioeventfd": config.virtio.ioeventfd,
         "irqfd": config.virtio.irqfd,
         "busy_poll_us": u64::try_from(config.virtio.busy_poll.as_micros()).unwrap_or(u64::MAX),
+        "follow_vcpu": config.virtio.follow_vcpu,
         "rng": config.rng,
         "vsock_cid": config.vsock.map(|vsock| vsock.cid),
         "console": match &config.console.place {

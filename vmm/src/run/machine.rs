@@ -16,6 +16,7 @@ use super::started::{self, Running, Started};
 use super::supervise::{self, Supervisor};
 use super::threads::{self, Before};
 use super::vcpu::{Buses, Stop, Stopped};
+use super::whereabouts::Whereabouts;
 use crate::config::Config;
 use crate::config::console::Place;
 use crate::kvm::stats::{Snapshot, Statistics};
@@ -86,6 +87,7 @@ pub struct Finished {
 pub struct Shared {
     pub buses: Arc<Buses>,
     pub phases: Arc<Phases>,
+    pub whereabouts: Arc<Whereabouts>,
     pub orders: Arc<Orders>,
     pub ended: EventFd,
     /// The first to stop by itself.
@@ -101,6 +103,7 @@ pub struct Parts<'a> {
     pub thread: early::Thread,
     pub seated: Receiver<Result<Taken, Error>>,
     pub buses: Arc<Buses>,
+    pub whereabouts: Arc<Whereabouts>,
     pub statistics: Option<Arc<Statistics>>,
     pub console: Option<&'a mut console::Console>,
     pub signals: &'a Signals,
@@ -114,6 +117,7 @@ pub fn run(config: &Config, mut parts: Parts) -> Result<Outcome, Error> {
     // Before its threads, who are held to the same.
     parts.sandbox.limit_files()?;
     let statistics = parts.statistics;
+    statistics.iter().for_each(|statistics| parts.whereabouts.count_by(statistics));
     let (prepared, untraced) = match parts.trace {
         None => (None, None),
         Some(Ok(prepared)) => (Some(prepared), None),
@@ -123,6 +127,7 @@ pub fn run(config: &Config, mut parts: Parts) -> Result<Outcome, Error> {
     let start = ticks();
     let shared = Arc::new(Shared {
         buses: parts.buses,
+        whereabouts: parts.whereabouts,
         phases: Arc::new(Phases::new(start, Box::new(move || read.as_ref()?.snapshot()))),
         orders: Arc::new(Orders::new(parts.vcpus.len())),
         ended: EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?,

@@ -8,6 +8,7 @@
 //! - [`cpu_group`]  a control group of its own, which limits its CPU time
 //! - [`started`]    a vCPU's thread, from its start to its end
 //! - [`seat`]       on its CPU, known to the tracer, in the sandbox
+//! - [`whereabouts`] where each is now, for those who follow it
 //! - [`threads`]    where a thread ran, and how long
 //! - [`ledger`]     what each vCPU thread counts
 //! - [`console`]    the serial port on this process's stdin and stdout
@@ -33,3 +34,4 @@ pub mod started;
 pub mod supervise;
 pub mod threads;
 pub mod vcpu;
+pub mod whereabouts;

@@ -82,6 +82,7 @@ pub fn run(
         thread,
         seated,
         buses: buses.clone(),
+        whereabouts: devices.whereabouts(),
         statistics,
         console: console.as_mut(),
         signals: &signals,

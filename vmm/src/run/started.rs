@@ -63,16 +63,17 @@ pub fn start(
             let kickable = Kickable::register(vcpu.fd()).map_err(|error| Error::Kick(id, error))?;
             Ok((kickable, taken))
         });
-        let (kickable, before) = match taken {
+        let (kickable, before, allowed) = match taken {
             Ok((kickable, taken)) => {
+                let everywhere = shared.whereabouts.sits(id);
                 let _ = send_ready.send(Ok((kickable.kicker(), taken.number)));
                 // Poisoned or not, it opens when the main thread lets go of it.
                 drop(shared.gate.as_ref().map(|gate| gate.read()));
-                (Some(kickable), taken.before)
+                (Some(kickable), taken.before, everywhere)
             }
             Err(error) => {
                 let _ = send_ready.send(Err(error));
-                (None, threads::Before::default())
+                (None, threads::Before::default(), Vec::new())
             }
         };
         let mut orders = shared.orders.reader(id.into());
@@ -88,7 +89,9 @@ pub fn start(
             shared.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(id);
         }
         drop(ends_it);
-        let _ = send.send(Finished { stopped, usage: threads::usage(before), vcpu });
+        // Not as a worker keeps it just now.
+        let usage = threads::Usage { allowed, ..threads::usage(before) };
+        let _ = send.send(Finished { stopped, usage, vcpu });
     };
     let thread = on(Box::new(body)).map_err(|error| Error::Thread(id, error))?;
     Ok(Started { id, thread, ready, finished })

@@ -8,6 +8,11 @@ use std::thread::JoinHandle;
 
 use super::checked;
 
+/// The number of the calling thread in this system.
+pub fn thread() -> libc::pid_t {
+    super::thread_id()
+}
+
 /// The CPUs of the calling thread, in ascending order.
 pub fn allowed() -> Vec<usize> {
     allowed_of(0)

@@ -106,6 +106,11 @@ impl Statistics {
         Some(Counters { vm: Box::default(), vcpus: scalars(schema, &data).collect() })
     }
 
+    /// How often one vCPU has halted, now: one system call.
+    pub fn halts(&self, vcpu: usize) -> Option<u64> {
+        self.schemas()?.vcpu.read_one("halt_exits", self.vcpus.get(vcpu)?)
+    }
+
     fn schemas(&self) -> Option<&Schemas> {
         let read = || {
             let vm = Schema::read(&self.vm).ok()?;
@@ -149,6 +154,7 @@ mod tests {
         assert!(counters.vm("remote_tlb_flush").is_some());
         assert_eq!(statistics.of_vcpu(1).and_then(|one| one.vcpus("exits")), Some(0));
         assert_eq!(statistics.of_vcpu(2), None);
+        assert_eq!((statistics.halts(1), statistics.halts(2)), (Some(0), None));
         let wait = statistics.schemas().unwrap().vcpu.find("halt_wait_ns").cloned().unwrap();
         assert_eq!((wait.unit, wait.exponent), (Unit::Seconds, -9));
     }

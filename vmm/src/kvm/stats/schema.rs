@@ -119,6 +119,14 @@ impl Schema {
         Ok(())
     }
 
+    /// The value of this name in `file`, alone: one system call.
+    pub fn read_one(&self, name: &str, file: &impl FileExt) -> Option<u64> {
+        let at = self.data_offset + 8 * self.find(name)?.first as u64;
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, at).ok()?;
+        Some(u64::from_ne_bytes(word))
+    }
+
     /// The descriptors, in the kernel's order.
     pub fn descriptors(&self) -> &[Descriptor] {
         &self.descriptors

@@ -39,6 +39,7 @@ use crate::config::{Config, Disk, Transport, Virtio};
 use crate::kvm::doorbell::Doorbells;
 use crate::kvm::msi::Vectors;
 use crate::kvm::vm::{self, Vm};
+use crate::run::whereabouts::Whereabouts;
 use crate::sandbox::{Devices, Sandbox, Who};
 use crate::status::{Fatal, Status, say};
 use crate::sys::terminal::restore_at_once;
@@ -98,6 +99,7 @@ pub struct Opened {
     tuning: Tuning,
     virtio: Virtio,
     workers: Workers,
+    whereabouts: Arc<Whereabouts>,
     images: Vec<Arc<Image>>,
 }
 
@@ -109,7 +111,7 @@ impl Opened {
     pub fn open(config: &Config, sandbox: &Sandbox) -> Result<Opened, Error> {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         let mut images = Vec::new();
-        let workers = Workers::default();
+        let (workers, whereabouts) = (Workers::default(), Whereabouts::of(config));
         let tuning = tuning(config, workers.clone(), sandbox);
         for (index, Disk { medium, queues, rate }) in config.disks.iter().enumerate() {
             let name = format!("blk.{index}");
@@ -122,7 +124,8 @@ impl Opened {
                     }
                     let image = Arc::new(Image::open(image)?);
                     images.push(image.clone());
-                    Box::new(Blk::new(&name, image, *engine, *queues, tuning.clone())?)
+                    let beside = whereabouts.follows(&name, *queues, 1);
+                    Box::new(Blk::new(&name, image, *engine, *queues, Tuning { beside, ..tuning })?)
                 }
                 Medium::VhostUser(socket) => {
                     Box::new(vhost_user::blk::Disk::open(&name, Address::new(socket), *queues, &tuning)?)
@@ -154,7 +157,8 @@ impl Opened {
             let net = if card.by_kernel(config.virtio.vhost) {
                 vhost::net::card(&name, tap, &options, tuning.clone()).map_err(Error::Vhost)?
             } else {
-                Net::userspace(&name, tap, &options, tuning.clone())
+                let beside = whereabouts.follows(&name, card.queues, 2);
+                Net::userspace(&name, tap, &options, Tuning { beside, ..tuning })
             };
             devices.push(Box::new(net));
         }
@@ -164,7 +168,7 @@ impl Opened {
         if let Some(vsock) = config.vsock {
             devices.push(Box::new(Vsock::open(vsock.cid, &tuning)?));
         }
-        Opened { devices, tuning, virtio: config.virtio, workers, images }.counted()
+        Opened { devices, tuning, virtio: config.virtio, workers, whereabouts, images }.counted()
     }
 
     /// Whether all find a place.
@@ -210,7 +214,8 @@ impl Opened {
         let doorbells = Arc::new(Doorbells { vm: vm.clone(), on: virtio.ioeventfd });
         let vectors = Vectors::new(vm.clone(), numbers.vector, virtio.irqfd);
         let memory = Arc::new(memory.clone());
-        let mut attached = Attached { pci, mmio: Vec::new(), workers: self.workers, images: self.images };
+        let (workers, whereabouts) = (self.workers, self.whereabouts);
+        let mut attached = Attached { pci, mmio: Vec::new(), workers, whereabouts, images: self.images };
         for (device, index) in self.devices.into_iter().zip(0..) {
             let name = device.name().to_string();
             let failed = |source| Error::Attach { name: name.clone(), source };
@@ -284,10 +289,16 @@ pub struct Attached {
     pci: Option<Arc<Mutex<PciBus>>>,
     mmio: Vec<Arc<Mutex<VirtioMmio>>>,
     workers: Workers,
+    whereabouts: Arc<Whereabouts>,
     images: Vec<Arc<Image>>,
 }
 
 impl Attached {
+    /// Of its vCPUs, once they run.
+    pub fn whereabouts(&self) -> Arc<Whereabouts> {
+        self.whereabouts.clone()
+    }
+
     /// The host CPUs that each worker was let on, in the order in which they started.
     pub fn workers(&self) -> Vec<(String, Vec<usize>)> {
         lock(&self.workers).clone()
@@ -335,6 +346,7 @@ fn tuning(config: &Config, workers: Workers, sandbox: &Sandbox) -> Tuning {
         rate: Rate::default(),
         entered: Arc::new(entered),
         keeps: Arc::new(move || confine(&keeper, Who::Keeper)),
+        beside: Arc::new(|_| None),
     }
 }
 

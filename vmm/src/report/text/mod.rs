@@ -160,6 +160,10 @@ fn device(out: &mut String, device: &Device) {
         items.extend(waits.map(|(waits, us)| {
             format!("{} waits for its rate, {}", count(waits), duration(us.saturating_mul(1000)))
         }));
+        let beside = queue.chains_beside.zip(queue.follows).filter(|(_, follows)| *follows > 0);
+        items.extend(beside.map(|(chains, follows)| {
+            format!("{} on its vCPU's CPU, followed {} times", count(chains), count(follows))
+        }));
         paragraph(out, "", " · ", &items);
     }
     let thread = |thread: &Thread| {
