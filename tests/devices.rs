@@ -29,6 +29,10 @@ struct Disks {
 
 impl Disks {
     fn new() -> Option<Disks> {
+        Disks::with(&[ONE, MANY])
+    }
+
+    fn with(workloads: &[&str]) -> Option<Disks> {
         linux_guest()?;
         let kernel = kernels::cloud()?;
         let paths = [scratch("one"), scratch("many")];
@@ -40,7 +44,8 @@ impl Disks {
             fs::write(path, vec![0x5a; 16 << 20]).expect("write an image");
             machine = machine.args(["--disk".into(), format!("path={}", path.display())]);
         }
-        Some(Disks { paths, machine: machine.args(["--workload", ONE, "--workload", MANY]) })
+        let words = workloads.iter().flat_map(|workload| ["--workload", workload]);
+        Some(Disks { paths, machine: machine.args(words) })
     }
 }
 
@@ -234,12 +239,12 @@ fn a_polled_queue_takes_neither_kick_nor_interrupt() {
 
 #[test]
 fn a_worker_that_is_waited_for_is_where_its_vcpu_is() {
-    let Some(disks) = Disks::new() else { return };
+    let Some(disks) = Disks::with(&[LONG]) else { return };
     if fs::read_to_string("/sys/devices/system/cpu/online").is_ok_and(|cpus| cpus.trim() == "0") {
         return skip("a worker follows its vCPU where there are several CPUs");
     }
     let run = |flags: &[&str]| {
-        let ended = disks.machine.clone().args(["--workload", LONG]).args(flags).run_linux();
+        let ended = disks.machine.clone().args(flags).run_linux();
         ended.expect("exit", 0);
         let phases = ended.report["phases"].as_array().expect("a list");
         let phase = phases.iter().find(|phase| phase["name"] == LONG).expect(LONG);

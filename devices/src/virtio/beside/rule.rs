@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            so many kicks in a row, each        the guest has halted
-//!            with all that was asked for         in nearly every trial
+//!            with all that was asked for         in half of a trial
 //!    apart ────────────────────────────► trying ─────────────────────► beside
 //!      ▲ ▲                                 │ ▲                          │ │
 //!      │ └──────── it has not: more ───────┘ └──── from time to time ───┘ │
@@ -17,10 +17,10 @@ const FIRST: u32 = 16;
 const MOST: u32 = 4096;
 /// Kicks of a trial, and how many of them the guest must have halted for.
 const TRIAL: u32 = 4;
-const HALTED: u32 = 3;
+const HALTED: u32 = 2;
 /// How long a request of a trial is left alone: as long as the driver takes from one to the next, within these.
 const SHORTEST: Duration = Duration::from_micros(50);
-const LONGEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(2);
 /// Kicks beside it, and how much time, before the next trial: the host's scheduler then has its way, too.
 const STAY: u32 = 512;
 const STAY_TIME: Duration = Duration::from_millis(200);
