@@ -279,6 +279,37 @@ fn tools_that_are_not_there_say_what_makes_them() {
     assert!(said.starts_with(words) && said.lines().count() == 1, "{said}");
 }
 
+#[test]
+fn a_machine_that_never_ends_is_a_failed_run_and_the_page_says_so() {
+    let Some(_) = any_guest() else { return };
+    let (file, json, page) = (scratch("hangs.toml"), scratch("hangs.json"), scratch("hangs.html"));
+    let text = r#"
+        title = "Hangs"
+        source = "nobody"
+        compared = "a machine that never ends"
+        metric = "jitter late p99"
+        mechanism = "none"
+        small = {}
+        full = {}
+        setting = [{ name = "hangs", args = ["--timeout=1", "--workload=jitter,items=1000000"] }]
+        claim = [{ setting = "hangs", count = "halt exits", at_most = 1.0 }]
+    "#;
+    fs::write(&file, text).expect("write a file");
+    let outs = [format!("--out=json:{}", json.display()), format!("--out=html:{}", page.display())];
+    let output = repro(&[file.to_str().expect("UTF-8"), "--warm-up=0", "--repeat=1", &outs[0], &outs[1]]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let why = "status 83: the time that --timeout gives is up";
+    assert!(stderr.contains(&format!("vmm: hangs: {why}")), "{stderr}");
+    let read = |path| fs::read_to_string(path).expect("it was written");
+    let bundle: Value = serde_json::from_str(&read(&json)).expect("JSON");
+    // The lab's processor stops machines for nothing: there it is run once more, and both are kept.
+    let runs = list(&bundle["experiments"][0]["bundle"]["runs"]).map(|run| run["warm_up"] == true);
+    assert_eq!(runs.collect::<Vec<_>>(), if in_lab() { vec![true, false] } else { vec![false] });
+    assert!(read(&page).contains(&format!("hangs: {why}")), "{}", read(&page));
+    [file, json, page].iter().for_each(|path| _ = fs::remove_file(path));
+}
+
 /// Each claim, and what became of it.
 fn pairs(result: &Value) -> Vec<(&Value, &Value)> {
     let list = |value: &'_ Value| value.as_array().map_or(0, Vec::len);

@@ -137,8 +137,10 @@ fn last_words(stderr: &str, status: i32) -> String {
     let line = stderr.lines().rev().find_map(|line| line.strip_prefix("vmm: "));
     match line {
         Some(line) => format!("status {status}: {line}"),
-        // A machine says nothing of that: its report has it.
-        None if status == i32::from(Status::Timeout.code()) => format!("status {status}: --timeout ran out"),
+        // Several machines leave it to their report.
+        None if status == i32::from(Status::Timeout.code()) => {
+            format!("status {status}: the time that --timeout gives is up")
+        }
         None => format!("status {status}"),
     }
 }

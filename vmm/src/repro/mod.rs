@@ -191,7 +191,8 @@ fn reproduce(
         false => None,
     };
     let limited = |mut setting: Setting| {
-        if !job.full && !setting.native {
+        let has_one = setting.args.iter().any(|arg| arg.starts_with("--timeout"));
+        if !job.full && !setting.native && !has_one {
             setting.args.push(format!("--timeout={SMALL_TIMEOUT}"));
         }
         setting
