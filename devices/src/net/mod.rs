@@ -139,6 +139,14 @@ impl Net {
         queue_sizes.push(CONTROL_SIZE);
         Net { name: name.into(), features, config, queue_sizes, backend, seen: None }
     }
+
+    /// The same with receive and send queues of so many entries.
+    pub fn with_rings_of(mut self, entries: u16) -> Net {
+        if let Some((_control, rings)) = self.queue_sizes.split_last_mut() {
+            rings.fill(entries);
+        }
+        self
+    }
 }
 
 /// A locally administered address that stays the same for the same interface, and differs between

@@ -92,6 +92,8 @@ fn by_process() -> Option<Card> {
     let peer = Peer::start(&socket, Offer::default(), groups);
     let address = Address::new(&socket);
     let device = vhost_user::net::card("net.0", address, PAIRS, &options(), Tuning::default()).unwrap();
+    let (control, rings) = device.queue_sizes().split_last().unwrap();
+    assert_eq!((rings, *control), (&[1024; 2 * PAIRS as usize][..], 64));
     Some(Card { device: Box::new(device), wires, _beside: Box::new((peer, socket)) })
 }
 

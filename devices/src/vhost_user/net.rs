@@ -13,6 +13,9 @@ use crate::net::{Net, OFFLOADS, Options};
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
 use crate::virtio::userspace::Tuning;
 
+/// Entries of a ring. A switch may have one CPU for many machines: what a ring holds is what a machine can
+/// send or take between two of its turns.
+const QUEUE_SIZE: u16 = 1024;
 /// What of a card's features its peer need not know of: they are in configuration space, which is ours.
 const OF_THE_CARD: u64 = 1 << VIRTIO_NET_F_MAC | 1 << VIRTIO_NET_F_STATUS;
 /// What of a peer's features is of use; a change of offloads at run time can't be told to it.
@@ -36,7 +39,7 @@ pub fn card(
     } else {
         Box::new(Split::new(name, carried, Arc::new(Rings { pairs, switch }), tuning))
     };
-    Ok(Net::new(name, pairs, None, options, backend))
+    Ok(Net::new(name, pairs, None, options, backend).with_rings_of(QUEUE_SIZE))
 }
 
 /// A peer, and what a card has beyond it.

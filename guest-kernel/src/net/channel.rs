@@ -1,7 +1,7 @@
 //! What has arrived for a port and was not looked at yet: which buffers, in order.
 
 /// Entries of a channel, fewer than a receive queue has buffers: one port can't starve the others.
-const ENTRIES: usize = 128;
+const ENTRIES: usize = 512;
 
 /// A frame in a buffer of a receive queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ mod tests {
         let arrival = |slot| Arrival { pair: 1, slot, len: 60 };
         assert_eq!(channel.pop(), None);
         for round in 0..3 {
-            let taken = (0..200).filter(|slot| channel.push(arrival(*slot))).count();
+            let taken = (0..600).filter(|slot| channel.push(arrival(*slot))).count();
             assert_eq!(taken, ENTRIES);
             for slot in 0..ENTRIES as u16 {
                 assert_eq!(channel.pop(), Some(arrival(slot)), "round {round}");

@@ -14,6 +14,8 @@ use crate::virtio::registers::Shared;
 const BUFFER: usize = 2048;
 pub const HEADER: usize = 12;
 const PAGE: usize = 4096;
+/// A ring of fewer entries than this isn't asked for, however little memory there is.
+const FEWEST: usize = 128;
 
 /// A queue whose request n is buffer n.
 pub struct Half {
@@ -32,10 +34,18 @@ impl Half {
         receives: bool,
         interrupt: Option<(usize, u8)>,
     ) -> Result<Half, Unavailable> {
-        let layout = Layout::new(device.queue_size(&Io, number), MOST, 1, device.rings())?;
-        let buffers = layout.bytes.next_multiple_of(PAGE);
-        let loan = MACHINE.memory.take(buffers + BUFFER * layout.slots(), PAGE);
-        let queue = Queue::new(Window::new(loan.ok_or(Unavailable("too-little-memory"))?), layout);
+        let mut most = MOST;
+        let (layout, buffers, loan) = loop {
+            let layout = Layout::new(device.queue_size(&Io, number), most, 1, device.rings())?;
+            let buffers = layout.bytes.next_multiple_of(PAGE);
+            match MACHINE.memory.take(buffers + BUFFER * layout.slots(), PAGE) {
+                Some(loan) => break (layout, buffers, loan),
+                // A small machine has a smaller ring.
+                None if most > FEWEST => most = layout.size / 2,
+                None => return Err(Unavailable("too-little-memory")),
+            }
+        };
+        let queue = Queue::new(Window::new(loan), layout);
         let address = queue.memory.address();
         let mut half = Half { queue, bell: Doorbell::default(), buffers };
         match device.add_queue(&Io, number, &layout, address, interrupt) {

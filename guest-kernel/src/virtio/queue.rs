@@ -10,7 +10,7 @@ use super::Refused;
 use super::registers::Shared;
 
 /// Most entries of a ring.
-pub const MOST: usize = 256;
+pub const MOST: usize = 1024;
 const DESCRIPTOR: usize = 16;
 /// Descriptor flags (§2.7.5).
 const NEXT: u64 = 1;
