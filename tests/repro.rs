@@ -3,7 +3,10 @@
 mod harness;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use harness::host::{any_guest, in_lab, linux_guest};
 use harness::kernels;
@@ -308,6 +311,36 @@ fn a_machine_that_never_ends_is_a_failed_run_and_the_page_says_so() {
     assert_eq!(runs.collect::<Vec<_>>(), if in_lab() { vec![true, false] } else { vec![false] });
     assert!(read(&page).contains(&format!("hangs: {why}")), "{}", read(&page));
     [file, json, page].iter().for_each(|path| _ = fs::remove_file(path));
+}
+
+#[test]
+fn interrupted_it_ends_what_runs_natively_too() {
+    // Two hundred million pairs of calls: minutes.
+    let mut child = Command::new(binary())
+        .args(["repro", "null", "--full", "--only=native", "--yes"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start vmm");
+    let mut said = BufReader::new(child.stderr.take().expect("piped"));
+    let mut stderr = String::new();
+    while !stderr.contains("run 1 of") {
+        assert_ne!(said.read_line(&mut stderr).expect("UTF-8"), 0, "it has ended: {stderr}");
+    }
+    // Its workload has begun, or is about to.
+    thread::sleep(Duration::from_millis(200));
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(sent.expect("run kill").success());
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("wait for vmm") {
+            break status;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it goes on");
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(status.code(), Some(143), "{stderr}");
 }
 
 /// Each claim, and what became of it.

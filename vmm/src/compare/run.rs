@@ -50,7 +50,7 @@ pub fn run(setting: &Setting, turn: Turn, patterns: &[Pattern], signals: &Signal
     // In a group of its own: Ctrl-C is this process's to answer.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let began = Instant::now();
-    let ended = attend(command.spawn()?, signals);
+    let ended = attend(command.spawn()?, setting.native, signals);
     let wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let text = take(&report);
     match ended? {
@@ -151,14 +151,15 @@ enum Attended {
 }
 
 /// Waits for a child's end without ever waking up: what waits must not take time from what is measured.
-fn attend(mut child: Child, signals: &Signals) -> io::Result<Attended> {
+fn attend(mut child: Child, native: bool, signals: &Signals) -> io::Result<Attended> {
     let ended = EventFd::new(0)?;
     let stdout = gather(child.stdout.take(), Some(ended.try_clone()?));
     let stderr = gather(child.stderr.take(), None);
     let end = wait(&ended, signals);
     if !matches!(end, Ok(None)) {
-        // It may be at its end already. Asked, a topology ends its machines and removes its interfaces.
-        let _ = child::ask_to_end(&child);
+        // It may be at its end already. Asked, a topology ends its machines and removes its interfaces. A
+        // workload has nothing to remove, and the first process of a container can't be asked.
+        let _ = if native { child::end_group(&child) } else { child::ask_to_end(&child) };
     }
     let status = child.wait()?;
     let text = |reader: JoinHandle<Vec<u8>>| {

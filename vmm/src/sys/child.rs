@@ -21,3 +21,9 @@ pub fn ask_to_end(child: &Child) -> io::Result<()> {
     // SAFETY: no memory is involved.
     checked(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }.into()).map(drop)
 }
+
+/// Ends a process that leads a group, and all of that group. It has not been waited for.
+pub fn end_group(child: &Child) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    checked(unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) }.into()).map(drop)
+}
