@@ -172,20 +172,22 @@ fn huge_pages_save_faults_and_null_calls_exits_in_the_lab() {
 
 #[test]
 fn vhost_takes_the_kicks_of_requests_and_streams() {
-    let Some(rr) = in_linux("rr", &["bridge by"]) else { return };
+    let Some(rr) = with_tools("rr", &["bridge by"]) else { return };
     held(
         &rr,
         &[
             "rr: Linux guests, TCP, bridge by vhost: left net.0 kicks seen",
             "rr: bridge by vhost: left net.0 kicks seen",
+            "rr: Linux guests, TCP, bridge by vhost: sockperf",
         ],
     );
-    let bulk = in_linux("bulk", &["bridge by"]).unwrap_or_default();
+    let bulk = with_tools("bulk", &["bridge by"]).unwrap_or_default();
     held(
         &bulk,
         &[
             "bulk: Linux guests, TCP, bridge by vhost: left net.0 kicks seen",
             "bulk: bridge by vhost: left net.0 kicks seen",
+            "bulk: Linux guests, TCP, bridge by vhost: iperf3",
         ],
     );
     let threads = in_linux("bulk-threads", &[]).unwrap_or_default();
