@@ -96,9 +96,10 @@ impl Beside {
     }
 
     fn keep(&mut self, cpu: Option<usize>) {
-        if self.vcpu.keep(cpu) {
-            self.kept = cpu.is_some();
-        } else {
+        let done = self.vcpu.keep(cpu);
+        // Refused or not, it is let go once.
+        self.kept = done && cpu.is_some();
+        if !done {
             (self.rule, self.refused) = (Rule::default(), true);
         }
     }

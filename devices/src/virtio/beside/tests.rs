@@ -66,3 +66,27 @@ fn a_busy_guest_keeps_its_cpu_and_a_host_that_refuses_is_asked_once() {
         assert_eq!(counters.beside.get(), 0);
     }
 }
+
+#[test]
+fn who_may_not_go_back_lets_its_vcpu_go_once() {
+    /// Goes along, and not back.
+    struct Stuck(Arc<Mutex<Vec<Option<usize>>>>);
+    impl Vcpu for Stuck {
+        fn halts(&self) -> Option<u64> {
+            None
+        }
+        fn cpu(&self) -> Option<usize> {
+            Some(0)
+        }
+        fn keep(&self, cpu: Option<usize>) -> bool {
+            self.0.lock().unwrap().push(cpu);
+            cpu.is_some()
+        }
+    }
+    let kept = Arc::default();
+    let mut beside = Beside::new(Box::new(Stuck(Arc::clone(&kept))));
+    beside.keep(Some(0));
+    beside.keep(None);
+    drop(beside);
+    assert_eq!(*kept.lock().unwrap(), [Some(0), None]);
+}
