@@ -5,7 +5,7 @@
 //! - [`front`]      what the driver sees of it, behind either transport
 //! - [`transport`]  how the driver finds it: PCI or MMIO
 //! - [`backend`]    the seam: who serves a queue
-//! - [`userspace`]  … a thread of this process
+//! - [`userspace`]  … a thread of this process, by what its device tells it: [`server`]
 //! - [`queue`]      the one ring loop, over [`ring`] (the memory) and [`chain`] (one request)
 //! - [`interrupt`]  how the guest is reached
 //! - [`fault`]      DEVICE_NEEDS_RESET
@@ -22,6 +22,7 @@ pub mod interrupt;
 pub mod queue;
 pub mod rate;
 pub mod ring;
+pub mod server;
 pub mod status;
 pub mod tally;
 pub mod transport;
