@@ -16,7 +16,7 @@ use crate::kvm::canary::Canary;
 use crate::kvm::class::Class;
 use crate::kvm::stats::{Counters, Snapshot};
 use crate::machine::Applied;
-use crate::machine::memory::GuestRam;
+use crate::machine::memory::MemoryEvidence;
 use crate::report::{Birth, Facts, Got, Host, MarkFacts, MemoryFacts, VcpuFacts, got};
 use crate::sandbox;
 use crate::sys::clock::now_ns;
@@ -33,15 +33,15 @@ pub struct Scene<'a> {
     pub workers: Vec<(String, Vec<usize>)>,
     pub exit_port: &'a Mutex<ExitPort>,
     pub applied: &'a Applied,
-    pub ram: &'a GuestRam,
+    /// As it was when the guest had ended.
+    pub memory: Option<MemoryEvidence>,
     pub throttled: Option<Throttled>,
     pub sandbox: sandbox::Made,
 }
 
 /// Asks /proc and runs the canary: some milliseconds, after the guest has ended.
 pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
-    // First, while nothing of the report itself is in memory.
-    let memory = scene.ram.evidence().ok();
+    let memory = scene.memory;
     let process_cpu_ns = now_ns(libc::CLOCK_PROCESS_CPUTIME_ID);
     let rate = scene.birth.rate();
     let class = Class::detect();

@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::console;
 use super::phases::{Boundary, Phases};
 use super::seat::{Seat, Taken};
+use super::settling::Settling;
 use super::signals::Signals;
 use super::started::{self, Running, Started};
 use super::supervise::{self, Supervisor};
@@ -162,7 +163,8 @@ pub fn run(config: &Config, mut parts: Parts) -> Result<Outcome, Error> {
         };
         let watch = Watch::new(scene, config.live, config.console.place == Place::Stdio);
         let (signals, console) = (parts.signals, parts.console);
-        let supervisor = Supervisor { ended: &shared.ended, signals, console, deadline, watch: Some(watch) };
+        let (watch, settling) = (Some(watch), Settling::new(shared.phases.number()));
+        let supervisor = Supervisor { ended: &shared.ended, signals, console, deadline, watch, settling };
         match parts.sandbox.enter(Who::Main) {
             Ok(()) => waited = supervisor.run(),
             Err(error) => failed = Some(error.into()),

@@ -17,6 +17,7 @@
 //! - [`afterwards`] what it has left behind, for the report
 //! - [`last_words`] what a dying Linux says on its console
 //! - [`supervise`]  the main thread: it waits, and says why the machine is to end
+//! - [`settling`]   when pages of code are given back that only the past needed
 
 pub mod affinity;
 pub mod afterwards;
@@ -29,6 +30,7 @@ pub mod machine;
 pub mod phases;
 pub mod seat;
 pub mod session;
+pub mod settling;
 pub mod signals;
 pub mod started;
 pub mod supervise;

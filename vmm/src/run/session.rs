@@ -90,6 +90,8 @@ pub fn run(
         trace,
     };
     let outcome = running::run(config, parts);
+    // While nothing of the end is in memory, let alone of the report.
+    let memory = (!config.reports.is_empty()).then(|| ram.evidence().ok()).flatten();
     // The terminal first: whatever is said from here on is said on a sane one.
     let console = console.map(|console| console.finish(&signals));
     let workers = devices.workers();
@@ -115,7 +117,7 @@ pub fn run(
             workers,
             exit_port: &exit_port,
             applied: &applied,
-            ram: &ram,
+            memory,
             throttled: group.as_ref().and_then(CpuGroup::throttled),
             sandbox: sandbox.made(),
         };

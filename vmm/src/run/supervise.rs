@@ -9,9 +9,10 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::console::Console;
 use super::console::escape::Command;
+use super::settling::Settling;
 use super::signals::{Signals, Wish};
 use crate::live::watch::Watch;
-use crate::sys::{self, own_image};
+use crate::sys;
 
 #[cfg(test)]
 mod tests;
@@ -22,9 +23,6 @@ const SIGNAL: u64 = 1;
 const INPUT: u64 = 2;
 const ROOM: u64 = 3;
 const KNOCK: u64 = 4;
-
-/// Milliseconds without an event after which the start is over, and what only it needed is given back.
-const SETTLED: i32 = 100;
 
 /// Why the machine is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +46,8 @@ pub struct Supervisor<'a> {
     pub deadline: Option<Instant>,
     /// Whoever looks at the machine while it runs.
     pub watch: Option<Watch<'a>>,
+    /// What the machine no longer needs.
+    pub settling: Settling,
 }
 
 impl Supervisor<'_> {
@@ -63,23 +63,14 @@ impl Supervisor<'_> {
         if let Some(fd) = self.watch.as_ref().and_then(Watch::fd) {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, KNOCK))?;
         }
-        let mut settled = false;
         loop {
             let mut events = [EpollEvent::default(); 4];
-            let patience = match (settled, self.patience()) {
-                (true, patience) => patience,
-                (false, ..0) => SETTLED,
-                (false, patience) => patience.min(SETTLED),
-            };
-            let count = match epoll.wait(patience, &mut events) {
+            let count = match epoll.wait(self.patience(), &mut events) {
                 // Stopped and continued.
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             };
-            if count == 0 && !settled {
-                settled = true;
-                own_image::give_back();
-            }
+            self.settling.tick();
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(End::Timeout);
             }
@@ -132,7 +123,8 @@ impl Supervisor<'_> {
     /// Milliseconds until something is due, rounded up; -1 without such.
     fn patience(&self) -> i32 {
         let watch = self.watch.as_ref().and_then(Watch::deadline);
-        let Some(deadline) = self.deadline.into_iter().chain(watch).min() else { return -1 };
+        let deadlines = [self.deadline, watch, self.settling.deadline()];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else { return -1 };
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
         i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
     }

@@ -60,7 +60,8 @@ impl Rig {
 
     fn run(&mut self, deadline: Option<Instant>) -> End {
         let Rig { ended, signals, console, .. } = self;
-        Supervisor { ended, signals, console: Some(console), deadline, watch: None }.run().unwrap()
+        let settling = Settling::new(Arc::default());
+        Supervisor { ended, signals, console: Some(console), deadline, watch: None, settling }.run().unwrap()
     }
 }
 
