@@ -19,6 +19,9 @@ const TABLE: usize = 0x20;
 const AFTER_INIT_NS: u64 = 10_000_000;
 const AFTER_STARTUP_NS: u64 = 200_000;
 const PATIENCE_NS: u64 = 200_000_000;
+/// Between two wakes of a CPU on its way: each takes it out of the guest where the host emulates the APIC, and
+/// one that is woken without a pause may not get on.
+const BETWEEN_WAKES_NS: u64 = 10_000_000;
 
 /// The page tables of CPU 0, which lie below 4 GiB, for all.
 static TABLES: AtomicU32 = AtomicU32::new(0);
@@ -99,9 +102,9 @@ pub fn recover(cpu: usize) -> bool {
         wait(AFTER_STARTUP_NS, || false);
         start(cpu);
         let before = cpu::taken(cpu);
-        wait(PATIENCE_NS, || {
+        (0..PATIENCE_NS / BETWEEN_WAKES_NS).any(|_| {
             apic::wake(cpu);
-            cpu::taken(cpu) != before
+            wait(BETWEEN_WAKES_NS, || cpu::taken(cpu) != before)
         })
     })
 }
