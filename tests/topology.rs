@@ -205,6 +205,24 @@ fn polled_machines_at_a_polling_switch_take_no_exit() {
 }
 
 #[test]
+fn a_receiver_that_polls_paces_its_sender_and_misses_nothing() {
+    if any_guest().is_none() {
+        return;
+    }
+    // Many times what a ring holds: both wait for the other's turns.
+    let items = 40_000;
+    let set = format!("items={items}");
+    let args = ["udp-one-way", "--path=switch", "--set", &set, "--set=busy-poll=1000000", "--set=full=wait"];
+    let whole = topology(&args);
+    whole.expect(0);
+    accounted(&whole, items);
+    assert_eq!((whole.value("left", "dropped"), whole.value("right", "missed")), (0, 0));
+    // One that had no turn for a second counts as stalled, and loses some: on a very busy host.
+    let lost = whole.sum("switch", "right", "receive", "dropped");
+    assert_eq!(whole.value("right", "ops") + lost, items, "{}", whole.report["ledger"]);
+}
+
+#[test]
 fn machines_that_sleep_are_woken_once_a_batch() {
     if any_guest().is_none() {
         return;

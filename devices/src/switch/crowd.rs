@@ -4,14 +4,20 @@
 //! microseconds: by then it waits for the other. So a worker whose CPU was given to others for long polls by
 //! naps, and they have what is left. Whether they are still there it finds out by polling as before, rarely
 //! while they are.
+//!
+//! A nap is longer than the worker was there before. A scheduler that has to be fair (EEVDF, since Linux 6.6)
+//! lets a thread that wakes have the CPU at once only while it has had no more of it than the others; else it
+//! waits for the next tick, milliseconds. And where others fill rings, they need longer for a frame than a
+//! worker does: of naps as short as its turns each finds less than the one before, down to where all are busy
+//! with taking turns.
 
 use std::time::{Duration, Instant};
 
 /// Longer than interrupts and the kernel's own threads take.
 const LONG: Duration = Duration::from_micros(500);
-/// Short for those who wait for a frame, and long enough that somebody else gets something done meanwhile: a
-/// machine whose host is a guest itself needs 20 µs to be there again.
-pub const NAP: Duration = Duration::from_micros(40);
+/// The shortest nap, and the longest. Short for those who wait for a frame, and long enough that somebody else
+/// gets something done meanwhile: a machine whose host is a guest itself needs 20 µs to be there again.
+const NAPS: [Duration; 2] = [Duration::from_micros(40), Duration::from_micros(250)];
 /// For so long after a frame it is worth while to wait for its answer, from another CPU, awake.
 const LINGER: Duration = Duration::from_micros(5);
 /// For so long a crowd is believed in: at first, and at most.
@@ -25,11 +31,13 @@ pub struct Crowd {
     lost: i64,
     until: Option<Instant>,
     term: Duration,
+    /// Since when it has had its CPU.
+    since: Instant,
 }
 
 impl Crowd {
     pub fn new(now: Instant, lost: i64) -> Crowd {
-        Crowd { seen: now, lost, until: None, term: TERMS[0] }
+        Crowd { seen: now, lost, until: None, term: TERMS[0], since: now }
     }
 
     /// The worker is there, and has not slept since it was there last; `lost` is how often it has lost its
@@ -45,6 +53,7 @@ impl Crowd {
 
     #[cold]
     fn was_away(&mut self, now: Instant, lost: i64) {
+        self.since = now;
         // Else a host has taken away the CPU itself: nobody here would have it.
         if std::mem::replace(&mut self.lost, lost) == lost {
             return;
@@ -57,12 +66,14 @@ impl Crowd {
 
     /// It has slept until `now`.
     pub fn slept(&mut self, now: Instant) {
-        self.seen = now;
+        (self.seen, self.since) = (now, now);
     }
 
-    /// Whether a worker, with nothing to do since `idle`, leaves its CPU to others for a moment.
-    pub fn naps(&self, now: Instant, idle: Duration) -> bool {
-        idle >= LINGER && self.until.is_some_and(|until| now < until)
+    /// For how long a worker, with nothing to do since `idle`, leaves its CPU to others; `None`: not now.
+    pub fn nap(&self, now: Instant, idle: Duration) -> Option<Duration> {
+        let crowded = idle >= LINGER && self.until.is_some_and(|until| now < until);
+        let had = now.duration_since(self.since);
+        crowded.then(|| (had + had / 2).clamp(NAPS[0], NAPS[1]))
     }
 }
 
@@ -79,7 +90,7 @@ mod tests {
             *now += MS / 10;
             crowd.look(*now, || lost);
         }
-        crowd.naps(*now, LINGER)
+        crowd.nap(*now, LINGER).is_some()
     }
 
     #[test]
@@ -90,13 +101,31 @@ mod tests {
         assert!(!poll(&mut crowd, &mut now, 5 * MS, 9));
         now += 3 * MS;
         crowd.look(now, || 7);
-        assert!(!crowd.naps(now, LINGER));
+        assert_eq!(crowd.nap(now, LINGER), None);
         now += 3 * MS;
         crowd.slept(now);
         assert!(!poll(&mut crowd, &mut now, MS, 9));
         now += 3 * MS;
         crowd.look(now, || 10);
-        assert!(crowd.naps(now, LINGER) && !crowd.naps(now, Duration::ZERO));
+        assert!(crowd.nap(now, LINGER).is_some() && crowd.nap(now, Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn a_nap_is_longer_than_what_was_taken_before() {
+        let mut now = Instant::now();
+        let mut crowd = Crowd::new(now, 0);
+        now += 3 * MS;
+        crowd.look(now, || 1);
+        for (had, nap) in [(5, 40), (100, 150), (160, 240), (400, 250)] {
+            now += Duration::from_micros(had);
+            assert_eq!(crowd.nap(now, LINGER), Some(Duration::from_micros(nap)), "{had}");
+            now += MS;
+            crowd.slept(now);
+        }
+        // What others had of it isn't counted.
+        now += 3 * MS;
+        crowd.look(now, || 2);
+        assert_eq!(crowd.nap(now, LINGER), Some(NAPS[0]));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::crowd::{Crowd, NAP};
+use super::crowd::Crowd;
 use super::forward::{Forwarder, Passed};
 use super::port::{Full, Live, Shared};
 use crate::sys::turns;
@@ -148,9 +148,9 @@ impl Worker {
             last = end;
             let idle = end.duration_since(*idle_since.get_or_insert(end));
             if idle < self.busy_poll {
-                if crowd.naps(end, idle) {
+                if let Some(nap) = crowd.nap(end, idle) {
                     self.counters.naps.add(1);
-                    turns::nap(NAP);
+                    turns::nap(nap);
                     last = Instant::now();
                     crowd.slept(last);
                 } else {

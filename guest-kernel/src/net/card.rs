@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use workloads::platform::Unavailable;
 
-use super::channel::{Arrival, Channel};
+use super::channel::{Arrival, Channel, ENTRIES};
 use super::frame::{self, End, HEADERS, Kind};
 use super::neighbours::Neighbours;
 use super::pair::{HEADER, Receiver, Sender};
@@ -20,6 +20,9 @@ use crate::virtio::registers::Shared;
 /// Most queue pairs in use, and open ports.
 const PAIRS: usize = 16;
 pub const PORTS: usize = 64;
+/// So many arrivals are sorted at once: what an empty channel holds, and more stays with the device, which
+/// then waits, or says that it drops.
+const AT_ONCE: usize = ENTRIES;
 /// `VIRTIO_NET_F_MAC`, `_CTRL_VQ`, `_MQ`.
 const MAC: u64 = 1 << 5;
 const CONTROL: u64 = 1 << 17;
@@ -178,6 +181,7 @@ impl Card {
     pub fn pull(&self, pair: usize) -> bool {
         let Some(mut receiver) = self.receivers[pair].try_lock() else { return false };
         if !receiver.has_arrivals() {
+            receiver.kick();
             return false;
         }
         if receiver.hush()
@@ -185,7 +189,8 @@ impl Card {
         {
             device.acknowledge(&Io);
         }
-        while let Some(arrival) = receiver.take(pair) {
+        for _ in 0..AT_ONCE {
+            let Some(arrival) = receiver.take(pair) else { break };
             self.sort(&mut receiver, arrival);
         }
         true

@@ -1,7 +1,7 @@
 //! What has arrived for a port and was not looked at yet: which buffers, in order.
 
 /// Entries of a channel, fewer than a receive queue has buffers: one port can't starve the others.
-const ENTRIES: usize = 512;
+pub const ENTRIES: usize = 512;
 
 /// A frame in a buffer of a receive queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

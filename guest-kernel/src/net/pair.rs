@@ -16,6 +16,8 @@ pub const HEADER: usize = 12;
 const PAGE: usize = 4096;
 /// A ring of fewer entries than this isn't asked for, however little memory there is.
 const FEWEST: usize = 128;
+/// A receive buffer that is free again is worth a look whether the device wants a kick, if it is one of so many.
+const GIVEN_BACK: u16 = 32;
 
 /// A queue whose request n is buffer n.
 pub struct Half {
@@ -194,10 +196,13 @@ impl Receiver {
         self.half.queue.memory.get(self.half.at(arrival.slot.into()) + HEADER + at, bytes);
     }
 
-    /// Gives the buffer to the device again.
+    /// Gives the buffer to the device again. The kick, if one is due, waits for more of them, or for the end
+    /// of what has arrived.
     pub fn recycle(&mut self, arrival: Arrival) {
         self.half.queue.offer(arrival.slot.into());
-        self.kick();
+        if self.half.queue.untold() >= GIVEN_BACK {
+            self.kick();
+        }
     }
 
     pub fn has_arrivals(&self) -> bool {
