@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use virtio_bindings::virtio_net::*;
 
@@ -12,7 +11,7 @@ use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResource
 use crate::virtio::counters::ThreadCounts;
 use crate::virtio::queue::Queue;
 use crate::virtio::ring::RingError;
-use crate::virtio::userspace::{Group, Server, Tuning, Userspace};
+use crate::virtio::userspace::{BusyPoll, Group, Server, Tuning, Userspace};
 
 /// The backend of such a card.
 pub struct Split {
@@ -33,7 +32,7 @@ impl Split {
             &format!("{name}.control"),
             u64::MAX,
             vec![Group { queues: vec![2, 2 * count], server }],
-            Tuning { busy_poll: Duration::ZERO, ..tuning },
+            Tuning { busy_poll: BusyPoll::OFF, ..tuning },
         );
         Split { data, control, pairs: count, control_index: 2 * count }
     }

@@ -8,7 +8,6 @@
 //! - [`forward`]  the copy loop: [`addressed`], where each frame goes; [`receiving`], where it is put
 //! - [`offload`]  checksums and segments, where the receiver takes less than the sender left to do
 //! - [`worker`]   the threads that poll, or sleep
-//! - [`crowd`]    … on a CPU that others want, too
 //! - [`counts`]   what each ring did
 //!
 //! Two kinds of threads: workers move frames; each port has one of its own that listens on its socket
@@ -21,7 +20,6 @@
 
 mod addressed;
 pub mod counts;
-mod crowd;
 mod forward;
 mod frame;
 mod offload;

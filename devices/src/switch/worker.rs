@@ -26,11 +26,11 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::crowd::Crowd;
 use super::forward::{Forwarder, Passed};
 use super::port::{Full, Live, Shared};
 use crate::sys::turns;
 use crate::virtio::counters::Count;
+use crate::virtio::crowd::Crowd;
 
 /// How long a worker sleeps at most while a sender waits for a receiver.
 const BLOCKED_MS: i32 = 1;

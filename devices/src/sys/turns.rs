@@ -1,5 +1,5 @@
-//! How a thread gets on with others on its CPU: whether it was made to leave it, and how it leaves it for a
-//! moment.
+//! How a thread gets on with others on its CPU: how long it had it, whether it was made to leave it, and how it
+//! leaves it for a moment.
 
 use std::io;
 use std::time::Duration;
@@ -21,6 +21,14 @@ pub fn lost() -> i64 {
         libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
         usage.assume_init().ru_nivcsw
     }
+}
+
+/// CPU time that the calling thread has had (clock_gettime(2)).
+pub fn spent() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is live, and as good as zero where the call fails.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 /// Leaves the CPU to others for a moment.

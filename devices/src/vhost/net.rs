@@ -60,7 +60,7 @@ impl Backend {
         };
         let pairs = (0..tap.pairs()).map(pair).collect::<io::Result<Vec<_>>>()?;
         let features = pairs.first().map_or(Ok(0), |pair| pair.vhost.features())?;
-        let busy_poll_us = u32::try_from(tuning.busy_poll.as_micros()).unwrap_or(u32::MAX);
+        let busy_poll_us = u32::try_from(tuning.busy_poll.asked().as_micros()).unwrap_or(u32::MAX);
         Ok(Backend { name: name.into(), pairs, features, tap, busy_poll_us, running: Vec::new() })
     }
 

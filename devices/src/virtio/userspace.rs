@@ -4,7 +4,7 @@
 //!        ┌───────────── serve: drain every queue, kicks hushed ◄───────────┐
 //!        │ found nothing                                                   │ found something
 //!        ▼                                                                 │
-//!   poll for as long as asked ── found ────────────────────────────────────┤
+//!   poll for as long as asked, or as it pays ── found ─────────────────────┤
 //!        │ time is up                                                      │
 //!        ▼                                                                 │
 //!   in the middle of a stream: stay away for a moment ─────────────────────┤
@@ -24,7 +24,6 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -33,6 +32,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::backend::{BackendError, DataPath, QueueBackend, QueueResources};
 use super::beside::{Beside, Vcpu};
 use super::counters::{ThreadCounts, cpu_ns};
+pub use super::polling::BusyPoll;
+use super::polling::Polling;
 use super::queue::Queue;
 use super::rate::Rate;
 use super::ring::RingError;
@@ -42,7 +43,7 @@ pub use super::server::{EachChain, Group, Server};
 #[derive(Clone)]
 pub struct Tuning {
     /// How long a worker polls before it sleeps.
-    pub busy_poll: Duration,
+    pub busy_poll: BusyPoll,
     /// Guest memory is populated before the start.
     pub resident: bool,
     /// What a device may do in a second.
@@ -64,7 +65,7 @@ pub type Entered = Arc<dyn Fn(&str, i32) + Send + Sync>;
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
-            busy_poll: Duration::ZERO,
+            busy_poll: BusyPoll::OFF,
             resident: false,
             rate: Rate::default(),
             entered: Arc::new(|_, _| ()),
@@ -255,12 +256,15 @@ impl Worker {
 
     fn circle(&self, server: &mut dyn Server, queues: &mut [Queue], epoll: &Epoll) -> io::Result<()> {
         let mut beside = self.beside(queues);
+        let mut polling = Polling::new(self.tuning.busy_poll);
         // What came before the worker did has no edge left to report.
         let mut woken = true;
         while !self.stop.asked.load(Ordering::Acquire) {
             queues.iter_mut().for_each(|queue| queue.ring().hush());
             let before = done(queues);
-            match self.drain(server, queues, woken) {
+            // Who polls must not do so in a guest's way.
+            let may = beside.as_ref().is_none_or(Beside::is_apart);
+            match self.drain(server, queues, woken, (&mut polling, may)) {
                 Ok(0) => {}
                 Ok(rounds) => {
                     let (chains, bytes) = done(queues);
@@ -269,7 +273,7 @@ impl Worker {
                     let closed = rounds == 1 || chains <= rounds.into();
                     let closed = closed && server.closes(chains, bytes);
                     if let (Some(beside), [queue, ..]) = (&mut beside, &*queues) {
-                        beside.served(chains, closed, &queue.resources.counters);
+                        beside.served(chains, closed, polling.pays(), &queue.resources.counters);
                     }
                 }
                 Err(error) => {
@@ -281,10 +285,11 @@ impl Worker {
                     return Ok(());
                 }
             }
-            if self.tuning.busy_poll.is_zero()
+            if !polling.is_asked()
                 && let Some(away) = server.away()
             {
                 std::thread::sleep(away);
+                polling.was_away();
                 woken = true;
                 continue;
             }
@@ -294,7 +299,15 @@ impl Worker {
             }
             let nap = beside.as_ref().and_then(Beside::nap).into_iter().chain(server.nap()).min();
             let nap = nap.unwrap_or(FOREVER);
-            let reasons = if more { 1 << KICK } else { self.sleep(server, queues, epoll, nap)? };
+            let reasons = match more {
+                true => 1 << KICK,
+                false => {
+                    let measured = polling.sleeps();
+                    let reasons = self.sleep(server, queues, epoll, nap)?;
+                    polling.woken(reasons & (1 << KICK | 1 << OTHER) != 0, measured);
+                    reasons
+                }
+            };
             woken = reasons & 1 << OTHER != 0;
             if let Some(beside) = &mut beside {
                 beside.woken(reasons & 1 << KICK != 0);
@@ -303,10 +316,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Its place beside a vCPU, where it may have one: who polls must not do so in a guest's way.
+    /// Its place beside a vCPU, where it may have one.
     fn beside(&self, queues: &[Queue]) -> Option<Beside> {
         let first = queues.iter().map(|queue| queue.resources.index).min()?;
-        let vcpu = (self.tuning.beside)(first).filter(|_| self.tuning.busy_poll.is_zero());
+        let vcpu = (self.tuning.beside)(first).filter(|_| self.tuning.busy_poll.asked().is_zero());
         vcpu.map(Beside::new)
     }
 
@@ -325,31 +338,36 @@ impl Worker {
         Ok(reasons)
     }
 
-    /// Serves until nothing was found for as long as polling is asked. Returns how often something was.
+    /// Serves until nothing was found for as long as it polls, if it `may`. Returns how often something was.
     fn drain(
         &self,
         server: &mut dyn Server,
         queues: &mut [Queue],
         mut woken: bool,
+        (polling, may): (&mut Polling, bool),
     ) -> Result<u32, RingError> {
-        let (mut idle_since, mut rounds) = (None, 0_u32);
+        let (mut looks, mut rounds) = (false, 0_u32);
+        let mut before = done(queues);
         while !self.stop.asked.load(Ordering::Acquire) {
             let found = server.serve(queues, woken)?;
-            if let (Some(queue), true) = (queues.first(), idle_since.is_some()) {
+            if let (Some(queue), true) = (queues.first(), looks) {
                 let counters = &queue.resources.counters;
                 if found { &counters.polls_found } else { &counters.polls_empty }.add(1);
             }
             if found {
-                idle_since = None;
-                woken = false;
+                polling.found();
+                (looks, woken) = (false, false);
                 rounds = rounds.saturating_add(1);
                 continue;
             }
-            if self.tuning.busy_poll.is_zero() {
-                return Ok(rounds);
-            }
-            let since = *idle_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= self.tuning.busy_poll {
+            let single = || {
+                let (chains, bytes) = done(queues);
+                let (chains, bytes) = (chains - before.0, bytes - before.1);
+                before = (chains + before.0, bytes + before.1);
+                chains <= FEW && server.closes(chains, bytes)
+            };
+            looks = polling.looks_again(single, may);
+            if !looks {
                 return Ok(rounds);
             }
             std::hint::spin_loop();
@@ -359,6 +377,9 @@ impl Worker {
         Ok(rounds)
     }
 }
+
+/// Chains of one thing: a question and its answer.
+const FEW: u64 = 2;
 
 /// Chains and bytes of all of these.
 fn done(queues: &[Queue]) -> (u64, u64) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use abi::tour;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use devices::virtio::polling::BusyPoll;
 use devices::virtio::rate::Rate;
 
 use super::usage::Usage;
@@ -156,9 +157,12 @@ struct Devices {
     #[arg(long, value_name = "on|off", value_parser = word::switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     irqfd: Option<bool>,
-    /// Microseconds that device workers poll their rings before they sleep [default: 0]
-    #[arg(long, value_name = "US", value_parser = virtio::busy_poll)]
-    busy_poll: Option<Duration>,
+    /// Microseconds that device workers poll their rings before they sleep. auto: a disk's or a tap's worker does so
+    /// where it is asked for one thing at a time and the last ones came soon, for no longer than sleeping costs by
+    /// its own measure (some 30 us on hardware); not where others want its CPU, nor with --cpu-limit
+    /// (devices.queues.polls_found) [default: auto]
+    #[arg(long, value_name = "US|auto", value_parser = virtio::polling)]
+    busy_poll: Option<BusyPoll>,
     /// A worker that is asked for one thing at a time, by a guest that halts meanwhile, moves to the CPU of the
     /// vCPU that waits for it, and away again when either ends. Of a device with one queue (a card: pair) for
     /// each vCPU; a worker that is pinned stays where it is; off: none moves, and each such request takes an

@@ -5,6 +5,8 @@ use std::num::IntErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
 
+use devices::virtio::polling::BusyPoll;
+
 use super::word::{self, UnknownWord};
 
 /// The same for every virtio device of a machine.
@@ -20,7 +22,7 @@ pub struct Virtio {
     /// An interrupt is a write to an fd; off: it is an ioctl (KVM_SIGNAL_MSI).
     pub irqfd: bool,
     /// How long a worker polls its rings before it sleeps.
-    pub busy_poll: Duration,
+    pub busy_poll: BusyPoll,
     /// A worker that is asked for one thing at a time moves to the CPU of the vCPU that waits for it.
     pub follow_vcpu: bool,
 }
@@ -34,7 +36,7 @@ impl Default for Virtio {
             event_idx,
             ioeventfd,
             irqfd,
-            busy_poll: Duration::ZERO,
+            busy_poll: BusyPoll::Adaptive,
             follow_vcpu: true,
         }
     }
@@ -63,11 +65,24 @@ impl FromStr for Transport {
 pub enum BusyPollError {
     #[error("not a whole number of microseconds; 0 turns polling off")]
     NotANumber,
+    #[error("neither `auto` nor a whole number of microseconds; 0 turns polling off")]
+    NeitherAutoNorNumber,
     #[error("more than 1000000 us, a second")]
     TooLong,
 }
 
-/// Microseconds for `--busy-poll`.
+/// `auto` or microseconds, for `--busy-poll` of a machine.
+pub fn polling(text: &str) -> Result<BusyPoll, BusyPollError> {
+    match text {
+        "auto" => Ok(BusyPoll::Adaptive),
+        _ => busy_poll(text).map(BusyPoll::For).map_err(|error| match error {
+            BusyPollError::NotANumber => BusyPollError::NeitherAutoNorNumber,
+            other => other,
+        }),
+    }
+}
+
+/// Microseconds, for `--busy-poll` of a switch.
 pub fn busy_poll(text: &str) -> Result<Duration, BusyPollError> {
     match text.parse::<u32>() {
         Ok(us) if us <= 1_000_000 => Ok(Duration::from_micros(us.into())),
@@ -88,5 +103,10 @@ mod tests {
         assert_eq!(busy_poll("1000001"), Err(BusyPollError::TooLong));
         assert_eq!(busy_poll("99999999999"), Err(BusyPollError::TooLong));
         assert_eq!(busy_poll("5us"), Err(BusyPollError::NotANumber));
+        assert_eq!(polling("auto"), Ok(BusyPoll::Adaptive));
+        assert_eq!(polling("0"), Ok(BusyPoll::OFF));
+        assert_eq!(polling("7"), Ok(BusyPoll::For(Duration::from_micros(7))));
+        assert_eq!(polling("on"), Err(BusyPollError::NeitherAutoNorNumber));
+        assert_eq!(polling("1000001"), Err(BusyPollError::TooLong));
     }
 }

@@ -1,5 +1,7 @@
 //! What each knob has become, in words: the `got` of `asked → got`.
 
+use devices::virtio::polling::BusyPoll;
+
 use crate::config::{Backing, Config, Idle, Knob, Memory, Transport};
 use crate::kvm::vm;
 use crate::machine::Applied;
@@ -70,7 +72,10 @@ pub fn words(
             false => "workers go where the host's scheduler puts them",
         }
         .into(),
-        Knob::BusyPoll => format!("workers poll for {} us", config.virtio.busy_poll.as_micros()),
+        Knob::BusyPoll => match config.virtio.busy_poll {
+            BusyPoll::Adaptive => "workers poll for as long as a sleep costs, where that pays".into(),
+            BusyPoll::For(time) => format!("workers poll for {} us", time.as_micros()),
+        },
     }
 }
 

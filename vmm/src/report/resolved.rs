@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use devices::blk::Engine;
+use devices::virtio::polling::BusyPoll;
 use devices::virtio::rate::Rate;
 
 use crate::config::console::Place;
@@ -54,7 +55,10 @@ pub fn config(config: &Config) -> Value {
         "event_idx": config.virtio.event_idx,
         "ioeventfd": config.virtio.ioeventfd,
         "irqfd": config.virtio.irqfd,
-        "busy_poll_us": u64::try_from(config.virtio.busy_poll.as_micros()).unwrap_or(u64::MAX),
+        "busy_poll_us": match config.virtio.busy_poll {
+            BusyPoll::Adaptive => json!("auto"),
+            BusyPoll::For(time) => json!(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        },
         "follow_vcpu": config.virtio.follow_vcpu,
         "rng": config.rng,
         "vsock_cid": config.vsock.map(|vsock| vsock.cid),

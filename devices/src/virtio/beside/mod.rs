@@ -7,6 +7,9 @@
 //! is, before the guest is entered again: its interrupt is then there when the guest is, and takes neither.
 //! Where the host's scheduler lets the vCPU run on instead, the worker runs when the guest halts.
 //!
+//! A worker that finds what it looks for before it sleeps ([`polling`](super::polling)) saves the kick, too, and
+//! stays where it is.
+//!
 //! What it takes from the guest by that is what the guest would have idled away, and nothing else may be
 //! taken: so the [`rule`] tries out now and then whether the guest halts while it waits.
 
@@ -63,6 +66,11 @@ impl Beside {
         }
     }
 
+    /// Whether the worker is on its own, and nothing is being tried out.
+    pub fn is_apart(&self) -> bool {
+        !self.rule.is_beside() && !self.rule.is_trying()
+    }
+
     /// How long the worker may sleep, in milliseconds: a vCPU is not kept for a driver that wants nothing.
     pub fn nap(&self) -> Option<i32> {
         self.rule.is_beside().then_some(rule::IDLE.as_millis() as i32)
@@ -74,12 +82,12 @@ impl Beside {
         self.rule.tried(halts.zip(self.halts).is_some_and(|(now, before)| now > before));
     }
 
-    /// It has served so many chains and will sleep; `closed` as in [`Rule::served`].
-    pub fn served(&mut self, chains: u64, closed: bool, counters: &Counters) {
+    /// It has served so many chains and will sleep; `closed` and `polls` as in [`Rule::served`].
+    pub fn served(&mut self, chains: u64, closed: bool, polls: bool, counters: &Counters) {
         if self.rule.is_beside() {
             counters.beside.add(chains);
         }
-        match self.rule.served(closed, self.kicked, Instant::now()) {
+        match self.rule.served(closed, self.kicked, polls, Instant::now()) {
             Go::Nowhere => {}
             Go::Beside => {
                 if let Some(cpu) = self.vcpu.cpu() {

@@ -97,11 +97,12 @@ impl Rule {
     }
 
     /// What had been asked for was served. `closed`: it was all there at once, nothing came meanwhile and
-    /// nothing is under way; `kicked`: a kick was the reason to look.
-    pub fn served(&mut self, closed: bool, kicked: bool, now: Instant) -> Go {
+    /// nothing is under way; `kicked`: a kick was the reason to look; `polls`: a worker on its own finds what
+    /// comes next before it sleeps, or would.
+    pub fn served(&mut self, closed: bool, kicked: bool, polls: bool, now: Instant) -> Go {
         match &mut self.place {
             Place::Apart { kicks } => {
-                *kicks = if closed { *kicks + u32::from(kicked) } else { 0 };
+                *kicks = if closed && !polls { *kicks + u32::from(kicked) } else { 0 };
                 if *kicks >= self.wanted {
                     self.place = Place::Trying { left: TRIAL, halted: 0 };
                 }
@@ -122,7 +123,10 @@ impl Rule {
                     return Go::Apart;
                 }
                 if *kicks >= STAY || now.saturating_duration_since(*since) >= STAY_TIME {
-                    self.place = Place::Trying { left: TRIAL, halted: 0 };
+                    self.place = match polls {
+                        true => Place::Apart { kicks: 0 },
+                        false => Place::Trying { left: TRIAL, halted: 0 },
+                    };
                     return Go::Apart;
                 }
             }
@@ -157,11 +161,13 @@ mod tests {
         rule: Rule,
         now: Instant,
         waits: u32,
+        /// The worker finds what it looks for, or would.
+        polls: bool,
     }
 
     impl Played {
         fn new() -> Played {
-            Played { rule: Rule::default(), now: Instant::now(), waits: 0 }
+            Played { rule: Rule::default(), now: Instant::now(), waits: 0, polls: false }
         }
 
         /// So many kicks of a guest that halts while it waits, or not.
@@ -176,7 +182,7 @@ mod tests {
                         self.rule.tried(halts);
                     }
                 }
-                self.rule.served(closed, true, self.now)
+                self.rule.served(closed, true, self.polls, self.now)
             };
             (0..count).map(kick).filter(|go| *go != Go::Nowhere).collect()
         }
@@ -223,10 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn where_polling_pays_it_goes_nowhere_and_leaves_when_its_time_is_up() {
+        let mut played = Played { polls: true, ..Played::new() };
+        assert!(played.kicks(10_000, true, true).is_empty() && played.waits == 0);
+        played.polls = false;
+        assert_eq!(played.kicks(FIRST + TRIAL, true, true), [Go::Beside]);
+        played.polls = true;
+        assert_eq!(played.kicks(STAY, true, true), [Go::Apart]);
+        assert!(!played.rule.is_trying());
+    }
+
+    #[test]
     fn what_comes_without_a_kick_is_no_request() {
         let mut rule = Rule::default();
         for _ in 0..1000 {
-            assert_eq!(rule.served(true, false, Instant::now()), Go::Nowhere);
+            assert_eq!(rule.served(true, false, false, Instant::now()), Go::Nowhere);
         }
         assert!(!rule.is_trying());
     }

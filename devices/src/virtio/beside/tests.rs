@@ -31,7 +31,7 @@ impl Vcpu for Arc<Played> {
 fn serve(beside: &mut Beside, counters: &Counters, kicks: u32) {
     for _ in 0..kicks {
         beside.woken(true);
-        beside.served(1, true, counters);
+        beside.served(1, true, false, counters);
     }
 }
 

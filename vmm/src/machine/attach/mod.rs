@@ -25,6 +25,7 @@ use devices::vhost_user::session::Address;
 use devices::virtio::device::Device;
 use devices::virtio::front::{DeviceCounts, Front};
 use devices::virtio::interrupt::Interrupt;
+use devices::virtio::polling::BusyPoll;
 use devices::virtio::rate::Rate;
 use devices::virtio::transport::mmio::{self, VirtioMmio};
 use devices::virtio::transport::pci::VirtioPci;
@@ -125,7 +126,8 @@ impl Opened {
                     let image = Arc::new(Image::open(image)?);
                     images.push(image.clone());
                     let beside = whereabouts.follows(&name, *queues, 1);
-                    Box::new(Blk::new(&name, image, *engine, *queues, Tuning { beside, ..tuning })?)
+                    let tuning = Tuning { beside, busy_poll: busy_poll(config), ..tuning };
+                    Box::new(Blk::new(&name, image, *engine, *queues, tuning)?)
                 }
                 Medium::VhostUser(socket) => {
                     Box::new(vhost_user::blk::Disk::open(&name, Address::new(socket), *queues, &tuning)?)
@@ -158,7 +160,8 @@ impl Opened {
                 vhost::net::card(&name, tap, &options, tuning.clone()).map_err(Error::Vhost)?
             } else {
                 let beside = whereabouts.follows(&name, card.queues, 2);
-                Net::userspace(&name, tap, &options, Tuning { beside, ..tuning })
+                let tuning = Tuning { beside, busy_poll: busy_poll(config), ..tuning };
+                Net::userspace(&name, tap, &options, tuning)
             };
             devices.push(Box::new(net));
         }
@@ -341,12 +344,22 @@ fn tuning(config: &Config, workers: Workers, sandbox: &Sandbox) -> Tuning {
         }
     };
     Tuning {
-        busy_poll: config.virtio.busy_poll,
+        // Others than disks and cards only poll where somebody has said so.
+        busy_poll: BusyPoll::For(config.virtio.busy_poll.asked()),
         resident: config.memory.prefault,
         rate: Rate::default(),
         entered: Arc::new(entered),
         keeps: Arc::new(move || confine(&keeper, Who::Keeper)),
         beside: Arc::new(|_| None),
+    }
+}
+
+/// How long workers of disks and cards poll. Where there is but one CPU, or a limit on what the machine uses of
+/// them, it is the guest that would wait for it.
+fn busy_poll(config: &Config) -> BusyPoll {
+    match config.virtio.busy_poll {
+        BusyPoll::Adaptive if config.cpu_limit.is_some() || affinity::allowed().len() < 2 => BusyPoll::OFF,
+        asked => asked,
     }
 }
 

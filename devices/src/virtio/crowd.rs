@@ -69,9 +69,14 @@ impl Crowd {
         (self.seen, self.since) = (now, now);
     }
 
+    /// Whether others want its CPU.
+    pub fn is_there(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
     /// For how long a worker, with nothing to do since `idle`, leaves its CPU to others; `None`: not now.
     pub fn nap(&self, now: Instant, idle: Duration) -> Option<Duration> {
-        let crowded = idle >= LINGER && self.until.is_some_and(|until| now < until);
+        let crowded = idle >= LINGER && self.is_there(now);
         let had = now.duration_since(self.since);
         crowded.then(|| (had + had / 2).clamp(NAPS[0], NAPS[1]))
     }
