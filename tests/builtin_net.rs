@@ -67,7 +67,8 @@ fn an_event_index_saves_a_sender_its_kicks() {
     let workload = format!("udp,items=3000,{}", ends(&tap, &reflector));
     let kicks = |knobs: &[&str]| {
         // On one CPU the worker has mostly seen all there is, and sleeps, before the sender goes on.
-        let ended = machine(&tap, &[&workload]).args(["--pin", "0@0,net0@0"]).args(knobs).run();
+        let ended =
+            machine(&tap, &[&workload]).args(["--pin", "0@0,net0@0", "--busy-poll=0"]).args(knobs).run();
         ended.expect("exit", 0);
         assert_eq!(ended.value(&workload, "ops") + ended.value(&workload, "dropped"), 3000, "{knobs:?}");
         ended.value(&workload, "kicks")

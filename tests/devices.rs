@@ -192,7 +192,7 @@ fn a_batch_is_one_kick_one_interrupt_and_few_calls() {
 fn without_a_mechanism_its_exits_and_calls_are_there() {
     let Some(disks) = Disks::new() else { return };
     let calls = Calls::count();
-    let ended = disks.machine.clone().args(["--ioeventfd=off", "--irqfd=off"]).run_linux();
+    let ended = disks.machine.clone().args(["--ioeventfd=off", "--irqfd=off", "--busy-poll=0"]).run_linux();
     ended.expect("exit", 0);
     for (device, workload) in [(0, ONE), (1, MANY)] {
         let exits = queue(&ended, device, "kick_exits");
@@ -220,6 +220,33 @@ fn a_worker_that_polls_is_not_kicked() {
 }
 
 #[test]
+fn a_worker_looks_for_the_next_before_it_sleeps_where_one_comes_at_a_time() {
+    let Some(disks) = Disks::with(&[LONG]) else { return };
+    // Each on a CPU of its own.
+    if fs::read_to_string("/sys/devices/system/cpu/online").is_ok_and(|cpus| cpus.trim() == "0") {
+        return skip("polling needs a CPU");
+    }
+    let run = |flags: &[&str]| {
+        let ended = disks.machine.clone().args(["--pin=0@0,blk0@1"]).args(flags).run_linux();
+        ended.expect("exit", 0);
+        ["chains", "kicks", "polls", "polls_found"].map(|key| queue(&ended, 0, key))
+    };
+    let [chains, kicks, polls, _] = run(&["--busy-poll=0"]);
+    assert!(polls == 0 && kicks > chains / 2, "{kicks} kicks for {chains}, {polls} polls");
+    for _ in 0..3 {
+        let [chains, kicks, polls, found] = run(&[]);
+        assert!(
+            kicks + found + BEFORE >= chains && found <= polls,
+            "{chains}: {kicks} kicks, {found} of {polls}"
+        );
+        if kicks < chains / 2 && found > chains / 2 {
+            return;
+        }
+    }
+    skip("on a host as busy as this a worker had better sleep");
+}
+
+#[test]
 fn a_polled_queue_takes_neither_kick_nor_interrupt() {
     let Some(mut disks) = Disks::new() else { return };
     let (path, polled) = (scratch("polled"), "blk,disk=2,blk=poll,items=2000");
@@ -244,7 +271,7 @@ fn a_worker_that_is_waited_for_is_where_its_vcpu_is() {
         return skip("a worker follows its vCPU where there are several CPUs");
     }
     let run = |flags: &[&str]| {
-        let ended = disks.machine.clone().args(flags).run_linux();
+        let ended = disks.machine.clone().args(["--busy-poll=0"]).args(flags).run_linux();
         ended.expect("exit", 0);
         let phases = ended.report["phases"].as_array().expect("a list");
         let phase = phases.iter().find(|phase| phase["name"] == LONG).expect(LONG);
