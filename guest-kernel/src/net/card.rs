@@ -31,7 +31,8 @@ const MULTI_QUEUE: u64 = 1 << 22;
 const PAIRS_SET: [u8; 2] = [4, 0];
 const DONE: u16 = 0;
 const NOT_YET: u64 = u64::MAX;
-const CONTROL_PATIENCE_NS: u64 = 1_000_000_000;
+/// As long as a disk may take: where many poll for few CPUs, whoever answers waits for its turn.
+const CONTROL_PATIENCE_NS: u64 = 10_000_000_000;
 /// So long may the device take to send what it was given last.
 const LAST_WORDS_NS: u64 = 100_000_000;
 
