@@ -55,10 +55,8 @@ pub fn config(config: &Config) -> Value {
         "event_idx": config.virtio.event_idx,
         "ioeventfd": config.virtio.ioeventfd,
         "irqfd": config.virtio.irqfd,
-        "busy_poll_us": match config.virtio.busy_poll {
-            BusyPoll::Adaptive => json!("auto"),
-            BusyPoll::For(time) => json!(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
-        },
+        "busy_poll_us": u64::try_from(config.virtio.busy_poll.asked().as_micros()).unwrap_or(u64::MAX),
+        "busy_poll_auto": config.virtio.busy_poll == BusyPoll::Adaptive,
         "follow_vcpu": config.virtio.follow_vcpu,
         "rng": config.rng,
         "vsock_cid": config.vsock.map(|vsock| vsock.cid),
