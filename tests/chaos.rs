@@ -100,8 +100,9 @@ const GUEST_KILOBYTES: u64 = 64 << 10;
 /// What the monitor holds that is not its guest's.
 #[derive(Debug)]
 struct Held {
+    /// Of its own: the pages of its program come and go.
     kilobytes: u64,
-    /// The most that it ever was.
+    /// The most that it ever was, its program's among them.
     peak: u64,
     threads: usize,
     /// But for sockets: of a peer that comes and goes there are some, or none.
@@ -138,8 +139,11 @@ fn held(process: u32) -> Held {
     for line in text("smaps").lines() {
         // The one mapping of this size.
         guest = number(line, "Size:").map_or(guest, |size| size == GUEST_KILOBYTES);
-        let resident = number(line, "Rss:").unwrap_or(0);
-        *if guest { &mut of_guest } else { &mut kilobytes } += resident;
+        if guest {
+            of_guest += number(line, "Rss:").unwrap_or(0);
+        } else {
+            kilobytes += number(line, "Anonymous:").unwrap_or(0);
+        }
     }
     let most = text("status").lines().find_map(|line| number(line, "VmHWM:")).expect("a peak");
     Held {
