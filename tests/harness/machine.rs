@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::host;
+use super::threads;
 
 /// A run to be: like `Command`, for `vmm`.
 #[derive(Clone)]
@@ -128,13 +129,7 @@ impl Running {
 
     /// CPU time of all its threads so far.
     pub fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a process that runs");
-        // Nanoseconds on a CPU come first (Linux Documentation/scheduler/sched-stats.rst).
-        let nanoseconds = |task: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
-            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split_whitespace().next()?.parse().ok()
-        };
-        Duration::from_nanos(tasks.filter_map(nanoseconds).sum())
+        threads::cpu(self.pid())
     }
 
     /// Sends a signal by its name: `INT`, `TERM`.
@@ -157,8 +152,8 @@ impl Running {
     /// Waits until the guest's console has shown `text` so many times.
     pub fn until_times(&mut self, text: &str, times: usize) {
         if !self.shows(text, times) {
-            let _ = self.child.kill();
-            panic!("no {text:?} on the console:\n{}\n{}", self.stdout.text(), self.stderr.text());
+            let said = self.give_up();
+            panic!("no {text:?} on the console:\n{said}");
         }
     }
 
@@ -190,18 +185,12 @@ impl Running {
                 break status;
             }
             if self.began.elapsed() > self.limit {
-                let _ = self.child.kill();
-                panic!(
-                    "still running after {:?}:\n{}\n{}",
-                    self.limit,
-                    self.stdout.text(),
-                    self.stderr.text()
-                );
+                let said = self.give_up();
+                panic!("still running after {:?}:\n{said}", self.limit);
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        let report = std::fs::read(&self.report).ok();
-        let _ = std::fs::remove_file(&self.report);
+        let report = self.take_report();
         Ended {
             status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             wall: self.began.elapsed(),
@@ -210,6 +199,40 @@ impl Running {
             report: report
                 .map_or(Value::Null, |text| serde_json::from_slice(&text).expect("the report is JSON")),
         }
+    }
+
+    fn take_report(&self) -> Option<Vec<u8>> {
+        let report = std::fs::read(&self.report).ok();
+        let _ = std::fs::remove_file(&self.report);
+        report
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Ends a machine that is not where it should be: what it has said, what its threads do, its report.
+    fn give_up(&mut self) -> String {
+        let threads = if self.goes_on() { threads::busy(self.pid()) } else { String::new() };
+        let _ = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        let asked = Instant::now();
+        while self.goes_on() && asked.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = (self.child.kill(), self.child.wait());
+        let report = self.take_report().unwrap_or_default();
+        let (console, said) = (self.stdout.text(), self.stderr.text());
+        format!("{console}\n{said}\n{threads}{}", String::from_utf8_lossy(&report))
+    }
+}
+
+/// A test that ends by a panic leaves none behind, to be counted by the next, and says what the others did.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.goes_on() {
+            eprintln!("another machine:\n{}", self.give_up());
+        }
+        let _ = (self.child.kill(), self.child.wait());
     }
 }
 
@@ -266,7 +289,7 @@ impl Ended {
 /// A stream, read as it comes.
 struct Gathered {
     bytes: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Gathered {
@@ -279,7 +302,7 @@ impl Gathered {
                 into.lock().expect("no panic while held").extend_from_slice(&buffer[..count]);
             }
         });
-        Gathered { bytes, reader }
+        Gathered { bytes, reader: Some(reader) }
     }
 
     fn text(&self) -> String {
@@ -287,9 +310,11 @@ impl Gathered {
     }
 
     /// Everything, to the end of the stream.
-    fn all(self) -> String {
-        self.reader.join().expect("the reader does not panic");
-        String::from_utf8_lossy(&self.bytes.lock().expect("no panic while held")).into_owned()
+    fn all(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader does not panic");
+        }
+        self.text()
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`shell`]    a Linux guest with a shell on its console
 //! - [`tap`]      interfaces of a test's own, and a host behind them
 //! - [`terminal`] a user at a terminal
+//! - [`threads`]  what the threads of a process do
 //! - [`tools`]    a disk of programs for guests to run
 //! - [`tiny`]     guests of a few instructions, which run on every kind of host
 //! - [`user`]     somebody who is not root
@@ -21,6 +22,7 @@ pub mod machine;
 pub mod shell;
 pub mod tap;
 pub mod terminal;
+pub mod threads;
 pub mod tiny;
 pub mod tools;
 pub mod user;
