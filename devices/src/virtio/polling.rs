@@ -165,14 +165,13 @@ impl Polling {
         self.how == BusyPoll::Adaptive && self.rule.looks() && !self.crowd.is_there(Instant::now())
     }
 
-    /// Something was found. Returns whether it had been looked for.
-    pub fn found(&mut self) -> bool {
-        let Some(wait) = self.wait.take() else { return false };
+    /// Something was found.
+    pub fn found(&mut self) {
+        let Some(wait) = self.wait.take() else { return };
         if self.how == BusyPoll::Adaptive {
             let end = if wait.look.is_zero() { End::Slept } else { End::Found };
             self.rule.waited(wait.since.elapsed(), wait.single, end);
         }
-        true
     }
 
     /// Nothing was found: whether to look again. `single`: what was served before came one at a time; `may`:
@@ -316,7 +315,9 @@ mod tests {
         assert!(!Polling::new(off).looks_again(one, true));
         let mut asked = Polling::new(BusyPoll::For(Duration::from_secs(1000)));
         assert!(asked.is_asked() && !asked.pays() && asked.sleeps().is_none());
-        assert!(asked.looks_again(one, false) && asked.looks_again(one, false) && asked.found());
+        assert!(asked.looks_again(one, false) && asked.looks_again(one, false));
+        asked.found();
+        assert!(asked.wait.is_none());
         let mut finds_out = Polling::new(BusyPoll::Adaptive);
         finds_out.rule.cost(Duration::from_secs(1));
         for _ in 0..FIRST {
@@ -328,7 +329,7 @@ mod tests {
         finds_out.rule.cost(Duration::from_secs(1));
         assert!(finds_out.pays());
         assert!(finds_out.looks_again(one, true), "for a millisecond");
-        assert!(finds_out.found() && !finds_out.found());
+        finds_out.found();
         assert!(!finds_out.looks_again(one, false), "beside a vCPU it sleeps");
     }
 }
