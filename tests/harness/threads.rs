@@ -10,12 +10,12 @@ pub fn cpu(process: u32) -> Duration {
 }
 
 /// A line for each: its CPU time in the second that this takes, and where it waits in the kernel; and what
-/// KVM has counted for it meanwhile, where debugfs says so.
+/// KVM has counted meanwhile, where debugfs says so.
 pub fn busy(process: u32) -> String {
     let before: Vec<_> = tasks(process).into_iter().map(|task| (spent(&task), task)).collect();
-    let counted = kvm(process);
+    let counted = kvm();
     std::thread::sleep(Duration::from_secs(1));
-    let moved = counted.into_iter().zip(kvm(process)).filter(|(before, after)| before != after);
+    let moved = counted.into_iter().zip(kvm()).filter(|(before, after)| before != after);
     let counts: String = moved
         .map(|((name, before), (_, after))| format!("{name}: {} more\n", after.wrapping_sub(before)))
         .collect();
@@ -26,11 +26,9 @@ pub fn busy(process: u32) -> String {
     before.into_iter().map(line).collect::<String>() + &counts
 }
 
-/// KVM's counters of a process's machine.
-fn kvm(process: u32) -> Vec<(String, u64)> {
-    let all = fs::read_dir("/sys/kernel/debug/kvm").into_iter().flatten().flatten();
-    let own = all.filter(|machine| machine.file_name().to_string_lossy().starts_with(&format!("{process}-")));
-    let files = own.flat_map(|machine| fs::read_dir(machine.path()).into_iter().flatten().flatten());
+/// KVM's counters, of all machines.
+fn kvm() -> Vec<(String, u64)> {
+    let files = fs::read_dir("/sys/kernel/debug/kvm").into_iter().flatten().flatten();
     let count = |file: fs::DirEntry| {
         let count = fs::read_to_string(file.path()).ok()?.trim().parse().ok()?;
         Some((file.file_name().to_string_lossy().into_owned(), count))
