@@ -227,8 +227,9 @@ fn a_card_that_the_kernel_serves_is_out_of_this_process_sight() {
     let none = (sum(card, "kicks_seen"), sum(card, "kick_exits"), sum(card, "chains"));
     assert_eq!(none, (Some(0), Some(0), None), "{card}");
     let threads = card["threads"].as_array().expect("a list");
-    assert_eq!(threads.len(), 1, "{card}");
+    assert_eq!(threads.len(), 2, "{card}");
     assert!(by_kernel(&threads[0]) && threads[0]["cpu_us"].as_u64() > Some(0), "{card}");
+    assert_eq!(threads[1]["name"], "net0sent", "{card}");
     let knobs = ended.report["knobs"].as_array().expect("a list");
     let got = |flag: &str| knobs.iter().find(|knob| knob["flag"] == flag).map(|knob| &knob["got"]);
     assert_eq!(got("pin"), Some(&"net0 on 1".into()));

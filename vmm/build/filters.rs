@@ -87,6 +87,7 @@ const WORKER_ONLY: &[Only] = &[
     only("socket", 0, u32::MAX, libc::AF_NETLINK as u32),
     request(0x4008_ae61), // KVM_IRQ_LINE
     request(0x4020_aea5), // KVM_SIGNAL_MSI
+    request(0x4008_af21), // VHOST_SET_VRING_CALL
     request(0x4004_54d0), // TUNSETOFFLOAD
     request(0x4004_54d8), // TUNSETVNETHDRSZ
     request(0x4004_54d9), // TUNSETQUEUE

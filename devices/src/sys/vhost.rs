@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::Memory;
 use super::window::host_address;
@@ -97,8 +98,13 @@ impl Vhost {
         self.set(SET_VRING_NUM, index, layout.size.into())?;
         self.set(SET_VRING_BASE, index, (*base).into())?;
         self.call(SET_VRING_ADDR, &mut addresses)?;
-        self.set(SET_VRING_CALL, index, call.event().map_or(-1, AsRawFd::as_raw_fd))?;
+        self.set_call(index, call.event())?;
         self.set(SET_VRING_KICK, index, kick.as_raw_fd())
+    }
+
+    /// Whom the kernel tells that buffers were used; nobody where there is none.
+    pub fn set_call(&self, index: u32, call: Option<&EventFd>) -> io::Result<()> {
+        self.set(SET_VRING_CALL, index, call.map_or(-1, AsRawFd::as_raw_fd))
     }
 
     /// How long the kernel's thread polls before it sleeps, in microseconds.

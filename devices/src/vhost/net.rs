@@ -5,7 +5,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_net::*;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
+use super::sent::Sent;
 use super::worker::{self, Worker};
 use crate::net::control::Pairs;
 use crate::net::split::Split;
@@ -14,7 +16,7 @@ use crate::net::{Net, OFFLOADS, Options};
 use crate::sys::vhost::Vhost;
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
 use crate::virtio::counters::ThreadCounts;
-use crate::virtio::userspace::Tuning;
+use crate::virtio::userspace::{Entered, Tuning};
 
 /// What the tap does, and vhost need not know of (virtio 1.2 §5.1.3). Not offloads at run time: who
 /// serves the control queue can't tell vhost.
@@ -39,12 +41,16 @@ struct Backend {
     features: u64,
     tap: Arc<Tap>,
     busy_poll_us: u32,
+    entered: Entered,
     running: Vec<QueueResources>,
+    /// A thread for each pair that runs, and those that have ended.
+    sent: Vec<Sent>,
+    ended: Option<ThreadCounts>,
 }
 
 /// A queue pair, as the kernel has it.
 struct Pair {
-    vhost: Vhost,
+    vhost: Arc<Vhost>,
     /// Its thread, where it was found.
     worker: Option<Worker>,
 }
@@ -56,17 +62,34 @@ impl Backend {
             if let Some(worker) = &worker {
                 (tuning.entered)(name, worker.id());
             }
-            Ok(Pair { vhost, worker })
+            Ok(Pair { vhost: Arc::new(vhost), worker })
         };
         let pairs = (0..tap.pairs()).map(pair).collect::<io::Result<Vec<_>>>()?;
         let features = pairs.first().map_or(Ok(0), |pair| pair.vhost.features())?;
         let busy_poll_us = u32::try_from(tuning.busy_poll.asked().as_micros()).unwrap_or(u32::MAX);
-        Ok(Backend { name: name.into(), pairs, features, tap, busy_poll_us, running: Vec::new() })
+        let (name, entered) = (name.into(), tuning.entered.clone());
+        let (running, sent, ended) = (Vec::new(), Vec::new(), None);
+        Ok(Backend { name, pairs, features, tap, busy_poll_us, entered, running, sent, ended })
     }
 
     /// The device that has a queue, and the queue's number there.
-    fn vhost(&self, queue: &QueueResources) -> Option<(&Vhost, u32)> {
+    fn vhost(&self, queue: &QueueResources) -> Option<(&Arc<Vhost>, u32)> {
         self.pairs.get(usize::from(queue.index / 2)).map(|pair| (&pair.vhost, u32::from(queue.index % 2)))
+    }
+
+    /// Comes between vhost and the interrupts for sent frames. Without EVENT_IDX a driver doesn't say whether it has
+    /// taken what was sent.
+    fn hold(&self, acked: u64) -> io::Result<Vec<Sent>> {
+        let with_events = acked & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
+        let mut sent = Vec::new();
+        for pair in self.running.chunk_by(|one, next| one.index / 2 == next.index / 2) {
+            if let ([receive, send], true) = (pair, with_events)
+                && let Some(vhost) = self.vhost(send)
+            {
+                sent.extend(Sent::start(&self.name, vhost, send, receive, &self.entered)?);
+            }
+        }
+        Ok(sent)
     }
 
     fn run(&self, queues: &[QueueResources], acked: u64) -> io::Result<()> {
@@ -105,7 +128,8 @@ impl QueueBackend for Backend {
         // A control queue that was not offered is nobody's.
         queues.retain(|queue| self.vhost(queue).is_some());
         self.running = queues;
-        self.run(&self.running, acked)
+        let held = self.run(&self.running, acked).and_then(|()| self.hold(acked));
+        held.map(|sent| self.sent = sent)
             .map_err(|source| BackendError { deed: format!("start vhost-net for {}", self.name), source })
     }
 
@@ -117,12 +141,18 @@ impl QueueBackend for Backend {
             let _ = vhost.set_backend(index, None);
             queue.base = vhost.base(index).unwrap_or(0);
         }
+        for ended in self.sent.drain(..).map(Sent::stop) {
+            let before = self.ended.take().map_or(Some(0), |before| before.cpu_ns);
+            let cpu_ns = before.zip(ended.cpu_ns).map(|(before, more)| before + more);
+            self.ended = Some(ThreadCounts { cpu_ns, ..ended });
+        }
         queues
     }
 
     fn threads(&self) -> Vec<ThreadCounts> {
         let workers = self.pairs.iter().filter_map(|pair| pair.worker.as_ref());
-        workers.map(Worker::counts).collect()
+        // One row for all that held interrupts back: they are alike, and have ended.
+        workers.map(Worker::counts).chain(self.ended.clone()).collect()
     }
 }
 

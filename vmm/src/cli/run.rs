@@ -137,7 +137,8 @@ struct Devices {
     /// Sockets between the guest, which is cid=N, and programs of the host, by the kernel's vhost-vsock
     #[arg(long, value_name = "cid=N")]
     vsock: Option<Vsock>,
-    /// The kernel's vhost serves what it can: network cards over a tap, no disks [default: off]
+    /// The kernel's vhost serves what it can: network cards over a tap, no disks. A thread (net0sent) holds back
+    /// its interrupts that only say that frames were sent, while frames come in [default: off]
     #[arg(long, value_name = "on|off", value_parser = word::switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     vhost: Option<bool>,

@@ -31,7 +31,30 @@ pub struct Sample {
 pub struct Traced {
     /// Exits by hardware reason.
     pub reasons: Counts,
+    /// Accesses of model-specific registers, and interrupts injected, by vector.
+    pub registers: Counts,
+    pub vectors: Counts,
     pub syscalls: u64,
+}
+
+impl Traced {
+    /// What came since `before`.
+    fn since(mut self, before: &Traced) -> Traced {
+        let pairs = [
+            (&mut self.reasons, &before.reasons),
+            (&mut self.registers, &before.registers),
+            (&mut self.vectors, &before.vectors),
+        ];
+        for (now, before) in pairs {
+            for (key, hits) in before {
+                if let Some(more) = now.get_mut(key) {
+                    *more -= hits;
+                }
+            }
+        }
+        self.syscalls -= before.syscalls;
+        self
+    }
 }
 
 /// A machine that takes this long, and its works, has wedged.
@@ -43,39 +66,48 @@ struct Snapshot {
     userspace: u64,
     injected: u64,
     cpu_ns: u64,
-    reasons: Counts,
-    syscalls: u64,
+    traced: Option<Traced>,
 }
 
 /// Counters of this run.
 struct Meters {
     pid: u32,
     userspace: Histogram,
-    traced: Option<(Histogram, Histogram)>,
+    traced: Option<[Histogram; 4]>,
 }
 
 impl Meters {
     fn arm(pid: u32, traced: bool) -> io::Result<Meters> {
         let userspace = Histogram::arm("kvm/kvm_userspace_exit", "reason")?;
-        let both = || -> io::Result<_> {
-            let reasons = Histogram::arm("kvm/kvm_exit", "isa,exit_reason")?;
-            Ok((reasons, Histogram::arm("raw_syscalls/sys_enter", "common_pid")?))
+        let all = || -> io::Result<_> {
+            Ok([
+                Histogram::arm("kvm/kvm_exit", "isa,exit_reason")?,
+                Histogram::arm("kvm/kvm_msr", "write,ecx")?,
+                // Its name depends on the kernel's version.
+                Histogram::arm("kvm/kvm_inj_virq", "vector")
+                    .or_else(|_| Histogram::arm("kvm/kvm_inj_virq", "vec"))?,
+                Histogram::arm("raw_syscalls/sys_enter", "common_pid")?,
+            ])
         };
-        Ok(Meters { pid, userspace, traced: if traced { Some(both()?) } else { None } })
+        Ok(Meters { pid, userspace, traced: if traced { Some(all()?) } else { None } })
     }
 
     fn read(&self) -> io::Result<Snapshot> {
-        let (reasons, syscalls) = match &self.traced {
-            Some((reasons, syscalls)) => (reasons.read()?, self.ours(&syscalls.read()?)),
-            None => (Counts::new(), 0),
+        let look = |[reasons, registers, vectors, calls]: &[Histogram; 4]| -> io::Result<_> {
+            Ok(Traced {
+                reasons: reasons.read()?,
+                registers: registers.read()?,
+                vectors: vectors.read()?,
+                syscalls: self.ours(&calls.read()?),
+            })
         };
+        let traced = self.traced.as_ref().map(look).transpose()?;
         Ok(Snapshot {
             exits: counts::kvm("exits")?,
             userspace: self.userspace.read()?.values().sum(),
             injected: counts::kvm("irq_injections")?,
             cpu_ns: counts::cpu_ns(self.pid)? + counts::kernel_threads_ns(&format!("vhost-{}", self.pid))?,
-            reasons,
-            syscalls,
+            traced,
         })
     }
 
@@ -125,7 +157,7 @@ fn follow(machine: &Machine, bytes: &Receiver<u8>, works: usize, traced: bool) -
                 if let (Some((work, ops, ns)), Some(before), Some(after)) =
                     (result(&text), before.take_if(|_| after.is_some()), after.take())
                 {
-                    samples.push(sample(work, ops, ns, &before, after, traced));
+                    samples.push(sample(work, ops, ns, before, after));
                 } else if text.contains("failed: ") || text.contains("panic") {
                     return Err(io::Error::other(text));
                 }
@@ -143,13 +175,7 @@ fn result(line: &str) -> Option<(Work, u64, u64)> {
     Some((work::Work::parse(work)?, ops.parse().ok()?, ns.parse().ok()?))
 }
 
-fn sample(work: Work, ops: u64, ns: u64, before: &Snapshot, after: Snapshot, traced: bool) -> Sample {
-    let mut reasons = after.reasons;
-    for (key, hits) in &before.reasons {
-        if let Some(more) = reasons.get_mut(key) {
-            *more -= hits;
-        }
-    }
+fn sample(work: Work, ops: u64, ns: u64, before: Snapshot, after: Snapshot) -> Sample {
     Sample {
         work,
         ops: ops.max(1),
@@ -158,7 +184,7 @@ fn sample(work: Work, ops: u64, ns: u64, before: &Snapshot, after: Snapshot, tra
         userspace: after.userspace - before.userspace,
         injected: after.injected - before.injected,
         cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns),
-        traced: traced.then_some(Traced { reasons, syscalls: after.syscalls - before.syscalls }),
+        traced: after.traced.zip(before.traced).map(|(after, before)| after.since(&before)),
     }
 }
 

@@ -163,7 +163,9 @@ impl Setting {
         let vhost = if self.vhost { "on" } else { "off" };
         command.arg("-netdev");
         command.arg(format!("tap,id=net,ifname={TAP},script=no,downscript=no,vhost={vhost}"));
-        command.arg("-device").arg(format!("virtio-net-{bus},netdev=net"));
+        // Nothing boots from the network: without its firmware, which is a package of its own.
+        let firmware = if self.kind == Kind::Q35 { ",romfile=" } else { "" };
+        command.arg("-device").arg(format!("virtio-net-{bus},netdev=net{firmware}"));
         command
     }
 }

@@ -92,20 +92,52 @@ fn line(work: Work, setting: &Setting, samples: &[Sample], reference: f64) -> Ve
     ]
 }
 
-/// Exits for each operation by hardware reason, most first.
+/// Exits for each operation by hardware reason, accesses of model-specific registers and interrupts by vector,
+/// most first.
 fn reasons(name: &str, samples: &[Sample]) {
     let Some((traced, ops)) = samples.iter().find_map(|s| Some((s.traced.as_ref()?, s.ops))) else { return };
-    let mut sorted: Vec<_> = traced.reasons.iter().collect();
-    sorted.sort_by_key(|(_, hits)| std::cmp::Reverse(**hits));
-    let shown = sorted.iter().filter(|(_, hits)| **hits * 200 > ops);
-    let words: Vec<_> =
-        shown.map(|(key, hits)| format!("{} {:.3}", reason(key), **hits as f64 / ops as f64)).collect();
-    println!("    {name}: {}", words.join(" · "));
+    let counts = [
+        ("", &traced.reasons, reason as fn(&str) -> String),
+        ("; MSRs: ", &traced.registers, register),
+        ("; vectors: ", &traced.vectors, vector),
+    ];
+    let words = counts.map(|(title, counts, word)| {
+        let mut sorted: Vec<_> = counts.iter().collect();
+        sorted.sort_by_key(|(_, hits)| std::cmp::Reverse(**hits));
+        let shown = sorted.iter().filter(|(_, hits)| **hits * 200 > ops);
+        let words: Vec<_> =
+            shown.map(|(key, hits)| format!("{} {:.3}", word(key), **hits as f64 / ops as f64)).collect();
+        format!("{title}{}", words.join(" · "))
+    });
+    println!("    {name}: {}", words.concat());
+}
+
+/// The numbers of a histogram's key.
+fn numbers(key: &str) -> impl Iterator<Item = u32> {
+    key.split([' ', ',']).filter_map(|word| word.parse().ok())
+}
+
+/// `write: N, ecx: N`, by the names of Intel SDM vol. 4.
+fn register(key: &str) -> String {
+    let mut numbers = numbers(key);
+    let deed = if numbers.next() == Some(0) { "read" } else { "write" };
+    match numbers.next() {
+        Some(0x6e0) => format!("TSC deadline {deed}"),
+        Some(0x80b) => format!("EOI {deed}"),
+        Some(0x830) => format!("ICR {deed}"),
+        Some(0x838) => format!("timer count {deed}"),
+        number => format!("{:#x} {deed}", number.unwrap_or_default()),
+    }
+}
+
+/// `vec: N`.
+fn vector(key: &str) -> String {
+    numbers(key).next().map_or_else(|| key.into(), |vector| format!("{vector:#x}"))
 }
 
 /// `isa: N, exit_reason: N` in words, where there are some (AMD APM vol. 2 app. C, Intel SDM vol. 3 app. C).
 fn reason(key: &str) -> String {
-    let mut numbers = key.split([' ', ',']).filter_map(|word| word.parse::<u32>().ok());
+    let mut numbers = numbers(key);
     let word = match (numbers.next(), numbers.next()) {
         (Some(2), Some(0x60)) | (Some(1), Some(1)) => "interrupt",
         (Some(2), Some(0x64)) | (Some(1), Some(7)) => "interrupt window",
