@@ -226,7 +226,8 @@ fn interrupted_it_keeps_what_it_has() {
     let Some(_) = any_guest() else { return };
     let json = File::new("interrupted.json");
     let mut child = Command::new(binary())
-        .args(["compare", "--workload=ready", "--vary=vcpus=1,2", "--repeat=5000", "--warm-up=0"])
+        // On a slow host so many take hours, which is asked about.
+        .args(["compare", "--workload=ready", "--vary=vcpus=1,2", "--repeat=5000", "--warm-up=0", "--yes"])
         .arg(json.out("json"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
