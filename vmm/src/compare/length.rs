@@ -66,7 +66,9 @@ fn sum(mut spans: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
 
 /// What a workload takes, where its keys say so.
 fn span(spec: &Spec) -> Option<Duration> {
-    let seconds = Some(spec.number("seconds")).filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let key = spec.workload.key("seconds");
+    let seconds =
+        key.map(|key| spec.number(key.name)).filter(|seconds| *seconds > 0).map(Duration::from_secs);
     let periods = (spec.workload.name == "jitter")
         .then(|| Duration::from_micros(spec.number("period").saturating_mul(spec.number("items"))));
     match (seconds, periods) {
