@@ -58,12 +58,14 @@ pub struct Traced {
     pub others: Vec<(&'static str, Counts)>,
 }
 
-const OTHERS: [(&str, &str, &str); 5] = [
+const OTHERS: [(&str, &str, &str); 6] = [
     ("ports", "kvm/kvm_pio", "port,rw"),
     ("MMIO", "kvm/kvm_mmio", "type,gpa.hex"),
     ("MSRs", "kvm/kvm_msr", "ecx.hex,write"),
     ("CPUID leaves", "kvm/kvm_cpuid", "function.hex,index.hex"),
+    // By the kernel's version one of these.
     ("interrupts", "kvm/kvm_inj_virq", "vec"),
+    ("interrupts", "kvm/kvm_inj_virq", "vector"),
 ];
 
 impl Traced {
