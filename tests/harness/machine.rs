@@ -105,7 +105,16 @@ impl Machine {
         let stdout = Gathered::new(child.stdout.take().expect("piped"));
         let stderr = Gathered::new(child.stderr.take().expect("piped"));
         let stdin = child.stdin.take();
-        Running { child, stdin, stdout, stderr, report, began: Instant::now(), limit: self.limit }
+        Running {
+            child,
+            stdin,
+            stdout,
+            stderr,
+            report,
+            began: Instant::now(),
+            limit: self.limit,
+            given_up: false,
+        }
     }
 }
 
@@ -119,6 +128,8 @@ pub struct Running {
     report: PathBuf,
     began: Instant,
     limit: Duration,
+    /// What it said and did is known.
+    given_up: bool,
 }
 
 impl Running {
@@ -213,6 +224,7 @@ impl Running {
 
     /// Ends a machine that is not where it should be: what it has said, what its threads do, its report.
     fn give_up(&mut self) -> String {
+        self.given_up = true;
         let threads = if self.goes_on() { threads::busy(self.pid()) } else { String::new() };
         let _ = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
         let asked = Instant::now();
@@ -226,10 +238,10 @@ impl Running {
     }
 }
 
-/// A test that ends by a panic leaves none behind, to be counted by the next, and says what the others did.
+/// A test that ends by a panic leaves none behind, to be counted by the next, and says what became of the others.
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.goes_on() {
+        if std::thread::panicking() && !self.given_up {
             eprintln!("another machine:\n{}", self.give_up());
         }
         let _ = (self.child.kill(), self.child.wait());
