@@ -100,7 +100,7 @@ const GUEST_KILOBYTES: u64 = 64 << 10;
 /// What the monitor holds that is not its guest's.
 #[derive(Debug)]
 struct Held {
-    /// Of its own: the pages of its program come and go.
+    /// But for its program's pages, as they are in the file: they come and go.
     kilobytes: u64,
     /// The most that it ever was, its program's among them.
     peak: u64,
@@ -135,14 +135,21 @@ fn held(process: u32) -> Held {
     let number = |line: &str, name: &str| -> Option<u64> {
         line.strip_prefix(name)?.trim().trim_end_matches(" kB").parse().ok()
     };
-    let (mut kilobytes, mut guest, mut of_guest) = (0, false, 0);
+    let program = fs::read_link(of("exe")).expect("a process that runs");
+    let (mut kilobytes, mut guest, mut of_guest, mut of_program) = (0, false, 0, false);
     for line in text("smaps").lines() {
+        let mut words = line.split_whitespace();
+        if words.next().is_some_and(|word| !word.ends_with(':')) {
+            // A mapping: addresses, permissions, offset, device, inode, path.
+            of_program = words.nth(4).is_some_and(|path| program == Path::new(path));
+        }
         // The one mapping of this size.
         guest = number(line, "Size:").map_or(guest, |size| size == GUEST_KILOBYTES);
+        let counted = if of_program { "Anonymous:" } else { "Rss:" };
         if guest {
             of_guest += number(line, "Rss:").unwrap_or(0);
         } else {
-            kilobytes += number(line, "Anonymous:").unwrap_or(0);
+            kilobytes += number(line, counted).unwrap_or(0);
         }
     }
     let most = text("status").lines().find_map(|line| number(line, "VmHWM:")).expect("a peak");
