@@ -15,6 +15,7 @@ pub mod kvm {
     pub mod exit;
     pub mod msi;
     pub mod stats;
+    pub mod stood;
     pub mod vcpu;
     pub mod vm;
 }

@@ -5,9 +5,10 @@ use abi::record::{Outcome, Record as Line};
 
 use super::facts::Facts;
 use super::kernel::Trust;
-use super::model::{Exits, Guest, Memory, Record, Report, SCHEMA, Sandbox, Time, UserspaceExit, Vcpu};
+use super::model::{Exits, Guest, Memory, Record, Report, SCHEMA, Sandbox, Stood, Time, UserspaceExit, Vcpu};
 use super::{adds_up, device, evidence, hardware, hot, phases, resolved, userspace};
 use crate::kvm::stats::Counters;
+use crate::kvm::stood as kvm;
 
 /// Adds up what a run has left behind.
 pub fn build(facts: &Facts) -> Report {
@@ -92,11 +93,29 @@ fn vcpus(facts: &Facts, trust: &Trust) -> Vec<Vcpu> {
             migrations: one.usage.migrations,
             preempted: one.usage.switches.preempted,
             waited_us: one.usage.waited_ns.map(|ns| ns / 1000),
+            stood: one.stood.as_ref().map(stood),
             kernel: trust.kernel(counters),
             halts: trust.halts(counters),
         }
     };
     (0..).zip(&facts.vcpus).map(of).collect()
+}
+
+fn stood(stood: &kvm::Stood) -> Stood {
+    let (regs, sregs) = (&stood.registers.regs, &stood.registers.sregs);
+    let hex = |register: u64| format!("{register:#x}");
+    Stood {
+        state: stood.state,
+        mode: stood.mode(),
+        ring: stood.ring(),
+        takes_interrupts: stood.takes_interrupts(),
+        rip: hex(regs.rip),
+        rsp: hex(regs.rsp),
+        cr2: hex(sregs.cr2),
+        cr3: hex(sregs.cr3),
+        requested: stood.requested.clone(),
+        in_service: stood.in_service.clone(),
+    }
 }
 
 /// A line of the record port; what is no record is the guest's own affair.

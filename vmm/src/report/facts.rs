@@ -7,6 +7,7 @@ use devices::virtio::front::DeviceCounts;
 use crate::config::{Config, Knob};
 use crate::kvm::canary::Canary;
 use crate::kvm::stats::Counters;
+use crate::kvm::stood::Stood;
 use crate::run::cpu_group::Throttled;
 use crate::run::end::End;
 use crate::run::ledger::Ledger;
@@ -67,6 +68,8 @@ pub struct VcpuFacts {
     pub usage: Usage,
     /// KVM's counters of this vCPU alone.
     pub counters: Option<Counters>,
+    /// How it stood, where the machine was ended from outside.
+    pub stood: Option<Stood>,
 }
 
 /// A mark of the guest.

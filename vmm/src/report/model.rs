@@ -280,8 +280,31 @@ pub struct Vcpu {
     pub preempted: u64,
     /// Time that its thread was ready to run and had no CPU.
     pub waited_us: Option<u64>,
+    /// How it stood when the machine was ended from outside, by a signal or its time; else `null`.
+    pub stood: Option<Stood>,
     pub kernel: Kernel,
     pub halts: Halts,
+}
+
+/// Where a vCPU was, and which interrupts were on their way to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stood {
+    /// `running`, `halted`, `waits for INIT`, `waits for SIPI`, `started`; `null`: KVM knows another.
+    pub state: Option<&'static str>,
+    /// `real`, `protected`, `long`.
+    pub mode: &'static str,
+    /// Privilege level.
+    pub ring: u8,
+    /// RFLAGS.IF.
+    pub takes_interrupts: bool,
+    /// Registers in hexadecimal: numbers of JSON end at 2^53.
+    pub rip: String,
+    pub rsp: String,
+    pub cr2: String,
+    pub cr3: String,
+    /// Vectors that the local APIC has for it, and those that it has taken and not acknowledged.
+    pub requested: Vec<u8>,
+    pub in_service: Vec<u8>,
 }
 
 #[derive(Clone, Debug, Serialize)]

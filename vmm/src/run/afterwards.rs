@@ -8,13 +8,14 @@ use kvm_ioctls::Kvm;
 
 use super::cpu_group::Throttled;
 use super::end::End;
-use super::machine::{Finished, Outcome};
+use super::machine::{Finished, Outcome, Why};
 use super::phases::Boundary;
 use super::vcpu::Buses;
 use crate::config::Config;
 use crate::kvm::canary::Canary;
 use crate::kvm::class::Class;
 use crate::kvm::stats::{Counters, Snapshot};
+use crate::kvm::stood::Stood;
 use crate::machine::Applied;
 use crate::machine::memory::MemoryEvidence;
 use crate::report::{Birth, Facts, Got, Host, MarkFacts, MemoryFacts, VcpuFacts, got};
@@ -71,6 +72,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
         at: boundary.at,
         counters: boundary.stats.as_ref().and_then(named),
     };
+    let stopped_from_outside = matches!(outcome.why, Why::Outside(_));
     let records = scene.exit_port.lock().unwrap_or_else(PoisonError::into_inner).finish();
     Facts {
         host: Host::detect(class),
@@ -86,7 +88,14 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
         devices: scene.devices,
         counters: outcome.stats.as_ref().and_then(named),
         marks: outcome.boundaries.into_iter().map(mark).collect(),
-        vcpus: outcome.vcpus.into_iter().map(|one| vcpu(one, |id| statistics?.of_vcpu(id))).collect(),
+        vcpus: outcome
+            .vcpus
+            .into_iter()
+            .map(|one| {
+                let stood = stopped_from_outside.then(|| Stood::of(&one.vcpu)).flatten();
+                vcpu(one, stood, |id| statistics?.of_vcpu(id))
+            })
+            .collect(),
         buses: scene.buses,
         canary,
         trace,
@@ -103,11 +112,12 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
     }
 }
 
-fn vcpu(one: Finished, counters: impl Fn(usize) -> Option<Counters>) -> VcpuFacts {
+fn vcpu(one: Finished, stood: Option<Stood>, counters: impl Fn(usize) -> Option<Counters>) -> VcpuFacts {
     VcpuFacts {
         counters: counters(one.stopped.id.into()),
         ledger: one.stopped.ledger,
         first_entry: one.stopped.first_entry,
         usage: one.usage,
+        stood,
     }
 }

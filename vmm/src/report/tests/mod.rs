@@ -145,6 +145,7 @@ fn report() -> Report {
         first_entry,
         usage: usage(cpu_ns),
         counters: Some(counters(1)),
+        stood: None,
     };
     build(&Facts {
         host: Host {
@@ -262,7 +263,13 @@ fn a_host_without_counters_says_null_and_the_machine_is_reported_all_the_same() 
     assert!(text.contains("not explained               -"), "{text}");
     assert!(text.contains("at its limit in 12 of 20 periods, for 345 ms"), "{text}");
     assert!(text.contains("result     7 bytes of results are lost"), "{text}");
-    facts.vcpus.push(VcpuFacts { ledger: busy(1), first_entry: 0, usage: usage(5), counters: None });
+    facts.vcpus.push(VcpuFacts {
+        ledger: busy(1),
+        first_entry: 0,
+        usage: usage(5),
+        counters: None,
+        stood: None,
+    });
     let busy = build(&facts);
     assert_eq!(busy.exits.explained.first().map(|part| (part.reason, part.count)), Some(("io", 1005)));
     text::render(&busy, true);

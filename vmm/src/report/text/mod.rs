@@ -4,6 +4,7 @@ mod exits;
 mod hardware;
 mod hot;
 mod lines;
+mod stood;
 mod tour;
 pub mod units;
 
@@ -21,6 +22,7 @@ pub fn render(report: &Report, all: bool) -> String {
     hot::hot(&mut out, report);
     out.push('\n');
     summary(&mut out, report);
+    stood::stood(&mut out, report, all);
     out.push('\n');
     exits::table(&mut out, report, all);
     hardware::hardware(&mut out, report, all);
