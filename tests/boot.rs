@@ -32,7 +32,7 @@ fn boot(kernel: &Path, vcpus: u32, memory: &str, initrd: &Initrd) -> Ended {
     vmm(["--kernel".into(), kernel.as_os_str().to_owned()])
         .args(["--initrd".into(), initrd.path().as_os_str().to_owned()])
         .args(["--cmdline", "console=ttyS0 quiet", "--vcpus", vcpus.as_str(), "--memory", memory])
-        .run_linux()
+        .run()
 }
 
 /// The value of `key` in what the guest told.

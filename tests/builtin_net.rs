@@ -197,7 +197,7 @@ fn the_same_request_from_a_linux_guest() {
         .args(tap.net())
         .args(["--kernel".into(), kernel.bzimage.into_os_string()])
         .args(["--modules".into(), kernel.modules.into_os_string()])
-        .run_linux();
+        .run();
     ended.expect("exit", 0);
     assert_eq!(ended.value(&workload, "ops"), 20);
 }

@@ -6,7 +6,6 @@
 
 mod harness;
 
-use std::cell::Cell;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -162,44 +161,20 @@ fn held(process: u32) -> Held {
     }
 }
 
-/// Waits for the end of the `nth` storm, and for that of its devices' threads. `None`: the guest is no more, or
-/// its kernel has found a fault of its own and ends the storm before its time.
-fn after(machine: &mut Running, nth: usize) -> Option<Held> {
-    let over = Cell::new(false);
-    machine.comes_to(|console| {
-        over.set(console.matches("the storm is over").count() >= nth);
-        over.get() || console.contains("exception ")
-    });
-    over.get().then(|| {
-        std::thread::sleep(Duration::from_millis(200));
-        held(machine.pid())
-    })
+/// Waits for the end of the `nth` storm, and for that of its devices' threads.
+fn after(machine: &mut Running, nth: usize) -> Held {
+    machine.until_times("the storm is over", nth);
+    std::thread::sleep(Duration::from_millis(200));
+    held(machine.pid())
 }
-
-/// A guest with a ring 0 of its own may bring itself down, and the lab's processor now and then brings one
-/// down that did not: then the machine says so and ends, as it must, and another one storms.
-const GUESTS: usize = 4;
 
 /// Lets it storm, and sees that nothing is left of that.
 fn weather(number: u64, machine: &Machine) -> Ended {
-    for _ in 0..GUESTS {
-        let mut machine = machine.spawn();
-        let held: Vec<Held> =
-            (1..).zip(of_test(number)).map_while(|(nth, _)| after(&mut machine, nth)).collect();
-        if held.len() as u64 == storms() {
-            assert!(machine.shows("journal: found ", 2), "seed {}: the disk serves nobody", seed(number));
-            machine.signal("TERM");
-            return stood(number, &held, machine.end());
-        }
-        if Path::new(&format!("/proc/{}", machine.pid())).exists() {
-            machine.signal("TERM");
-        }
-        let ended = machine.end();
-        assert!(in_lab(), "seed {}: {}\n{}", seed(number), ended.stdout, ended.stderr);
-        ended.expect("triple-fault", 81);
-        note("again", "the guest shut its own CPU down");
-    }
-    panic!("{GUESTS} guests brought themselves down");
+    let mut machine = machine.spawn();
+    let held: Vec<Held> = (1..).zip(of_test(number)).map(|(nth, _)| after(&mut machine, nth)).collect();
+    assert!(machine.shows("journal: found ", 2), "seed {}: the disk serves nobody", seed(number));
+    machine.signal("TERM");
+    stood(number, &held, machine.end())
 }
 
 /// What a monitor may hold at any time, whatever its guest does.

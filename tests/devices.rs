@@ -192,7 +192,7 @@ fn a_batch_is_one_kick_one_interrupt_and_few_calls() {
 fn without_a_mechanism_its_exits_and_calls_are_there() {
     let Some(disks) = Disks::new() else { return };
     let calls = Calls::count();
-    let ended = disks.machine.clone().args(["--ioeventfd=off", "--irqfd=off", "--busy-poll=0"]).run_linux();
+    let ended = disks.machine.clone().args(["--ioeventfd=off", "--irqfd=off", "--busy-poll=0"]).run();
     ended.expect("exit", 0);
     for (device, workload) in [(0, ONE), (1, MANY)] {
         let exits = queue(&ended, device, "kick_exits");
@@ -210,7 +210,7 @@ fn without_a_mechanism_its_exits_and_calls_are_there() {
 #[test]
 fn a_worker_that_polls_is_not_kicked() {
     let Some(disks) = Disks::new() else { return };
-    let ended = disks.machine.clone().args(["--busy-poll", "1000000"]).run_linux();
+    let ended = disks.machine.clone().args(["--busy-poll", "1000000"]).run();
     ended.expect("exit", 0);
     for device in [0, 1] {
         let (kicks, chains) = (queue(&ended, device, "kicks"), queue(&ended, device, "chains"));
@@ -227,7 +227,7 @@ fn a_worker_looks_for_the_next_before_it_sleeps_where_one_comes_at_a_time() {
         return skip("polling needs a CPU");
     }
     let run = |flags: &[&str]| {
-        let ended = disks.machine.clone().args(["--pin=0@0,blk0@1"]).args(flags).run_linux();
+        let ended = disks.machine.clone().args(["--pin=0@0,blk0@1"]).args(flags).run();
         ended.expect("exit", 0);
         ["chains", "kicks", "polls", "polls_found"].map(|key| queue(&ended, 0, key))
     };
@@ -253,8 +253,7 @@ fn a_polled_queue_takes_neither_kick_nor_interrupt() {
     let (path, polled) = (scratch("polled"), "blk,disk=2,blk=poll,items=2000");
     fs::write(&path, vec![0x5a; 16 << 20]).expect("write an image");
     disks.machine = disks.machine.clone().args(["--vcpus=2", "--busy-poll=20000", "--workload", polled]);
-    let ended =
-        disks.machine.clone().args(["--disk", &format!("path={},queues=2", path.display())]).run_linux();
+    let ended = disks.machine.clone().args(["--disk", &format!("path={},queues=2", path.display())]).run();
     fs::remove_file(path).expect("there");
     ended.expect("exit", 0);
     assert_eq!((ended.value(polled, "ops"), ended.value(polled, "failed")), (2000, 0));
@@ -272,7 +271,7 @@ fn a_worker_that_is_waited_for_is_where_its_vcpu_is() {
         return skip("a worker follows its vCPU where there are several CPUs");
     }
     let run = |flags: &[&str]| {
-        let ended = disks.machine.clone().args(["--busy-poll=0"]).args(flags).run_linux();
+        let ended = disks.machine.clone().args(["--busy-poll=0"]).args(flags).run();
         ended.expect("exit", 0);
         let phases = ended.report["phases"].as_array().expect("a list");
         let phase = phases.iter().find(|phase| phase["name"] == LONG).expect(LONG);

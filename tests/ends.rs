@@ -8,6 +8,7 @@ use std::time::Duration;
 use harness::host::{Host, any_guest};
 use harness::machine::{Ended, Running, vmm};
 use harness::tiny::{Tiny, exit, halt, out8, print, spin, triple_fault};
+use serde_json::Value;
 
 /// A machine of `code`.
 fn run(code: &[u8], args: &[&str]) -> Ended {
@@ -86,11 +87,24 @@ fn an_instruction_that_kvm_cannot_emulate() {
 #[test]
 fn timeout_of_a_halted_and_of_a_spinning_guest() {
     let Some(_) = any_guest() else { return };
-    for code in [halt(), spin()] {
+    for (code, state) in [(halt(), "halted"), (spin(), "running")] {
         let ended = run(&code, &["--timeout", "1"]);
         ended.expect("timeout", 83);
         assert!(ended.wall >= Duration::from_secs(1), "{:?}", ended.wall);
+        let stood = &ended.report["vcpus"][0]["stood"];
+        assert_eq!(
+            (stood["state"].as_str(), stood["mode"].as_str()),
+            (Some(state), Some("protected")),
+            "{stood}"
+        );
+        assert_eq!(
+            (stood["ring"].as_u64(), stood["takes_interrupts"].as_bool()),
+            (Some(0), Some(false)),
+            "{stood}"
+        );
     }
+    let ended = run(&out8(abi::port::PVPANIC, abi::port::PVPANIC_PANICKED), &[]);
+    assert_eq!(ended.report["vcpus"][0]["stood"], Value::Null);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn phase<'a>(ended: &'a Ended, name: &str) -> Option<&'a Value> {
 #[test]
 fn a_status_is_passed_on_and_ends_what_follows() {
     let Some(machine) = linux(&["ready", "exit=7", "exit=9"]) else { return };
-    let ended = machine.args(["-v"]).run_linux();
+    let ended = machine.args(["-v"]).run();
     ended.expect("exit", 7);
     let added = "added to the command line: console=ttyS0 8250.nr_uarts=1 pci=noearly panic=-1 reboot=a";
     assert!(ended.stderr.contains(added), "{}", ended.stderr);
@@ -44,7 +44,7 @@ fn each_end_that_linux_knows() {
         ("triple-fault", "triple-fault", 81),
     ] {
         let Some(machine) = linux(&[workload]) else { return };
-        machine.run_linux().expect(end, status);
+        machine.run().expect(end, status);
     }
 }
 
@@ -52,7 +52,7 @@ fn each_end_that_linux_knows() {
 fn workloads_hand_over_their_records() {
     let texts = ["null,calls=1000", "hackbench,groups=1,loops=2", "null,gate=call"];
     let Some(machine) = linux(&texts) else { return };
-    let ended = machine.run_linux();
+    let ended = machine.run();
     // What can't be done here is said, and is a failure.
     ended.expect("exit", 1);
     let records = ended.report["records"].as_array().expect("a list");
@@ -81,7 +81,7 @@ fn workloads_hand_over_their_records() {
 fn an_idle_guest_never_returns_to_userspace() {
     let text = "idle,seconds=3";
     let Some(machine) = linux(&[text]) else { return };
-    let ended = machine.run_linux();
+    let ended = machine.run();
     ended.expect("exit", 0);
     let phase = phase(&ended, text).expect("the phase of the workload");
     // All but the mark that ends it.

@@ -73,21 +73,6 @@ impl Machine {
         self.spawn().end()
     }
 
-    /// Runs a Linux guest to its end. The lab's emulated CPU ends one guest in sixty with a spurious
-    /// shutdown, or the double fault before it, under every monitor: where that came before the guest's
-    /// first mark, the machine is started again, once, and a line says so.
-    pub fn run_linux(&self) -> Ended {
-        let ended = self.run();
-        let fault =
-            ended.report["guest"]["end"] == "triple-fault" || ended.stderr.contains("Fatal exception");
-        let spurious = fault && !ended.marked();
-        if host::in_lab() && spurious {
-            host::note("again", "the guest ended before its first mark");
-            return self.run();
-        }
-        ended
-    }
-
     /// Starts it. Its report goes to a file of its own; what it says of that kind on stderr stays.
     pub fn spawn(&self) -> Running {
         let report = scratch("report.json");
@@ -290,11 +275,6 @@ impl Ended {
         let phase = phases.iter().find(|phase| phase["name"] == workload).expect("the phase");
         let rows = phase["exits"]["userspace"].as_array().expect("rows");
         rows.iter().map(|row| row["count"].as_u64().expect("a count")).sum()
-    }
-
-    /// Whether the guest has said how far it had come, at least once.
-    fn marked(&self) -> bool {
-        self.report["phases"].as_array().is_some_and(|phases| phases.len() > 1)
     }
 }
 

@@ -170,7 +170,6 @@ impl Args {
                 warm_ups: warm_up,
                 rounds: repeat,
                 yes,
-                once_more: false,
                 flags: ("--vary", "--one-at-a-time"),
             }),
             outputs: out,

@@ -27,8 +27,6 @@ pub struct Plan {
     pub rounds: u32,
     /// However long it takes.
     pub yes: bool,
-    /// A machine that an emulated processor has brought down or stopped is run once more, and both are kept.
-    pub once_more: bool,
     /// The flag that asked for so much, and the one that asks for less.
     pub flags: (&'static str, &'static str),
 }
@@ -64,7 +62,6 @@ impl Fatal for SessionError {
 pub fn run(plan: &Plan) -> Result<(Bundle, Option<u8>), Failure> {
     let signals = Signals::take().map_err(SessionError::Signals)?;
     let host = HostKind::from(Host::detect(Class::detect()));
-    let emulated = host.is_emulated();
     let mut bundle = Bundle { skipped: plan.skipped.clone(), ..Bundle::new(host, plan.settings.clone()) };
     for Skipped { name, why } in &plan.skipped {
         say(format_args!("{name}: skipped: {why}"));
@@ -88,22 +85,7 @@ pub fn run(plan: &Plan) -> Result<(Bundle, Option<u8>), Failure> {
             say(format_args!("{settings} settings make {runs} runs: {known}"));
         }
         progress.show(at, runs, setting, left);
-        let run = |turn| run::run(setting, turn, &plan.patterns, &signals).map_err(SessionError::Start);
-        let mut done = run(*turn)?;
-        if let Done::Run { run: lost, .. } = &mut done
-            && plan.once_more
-            && emulated
-            && stopped(lost.status)
-        {
-            progress.end();
-            let why = lost.failed.get_or_insert_default();
-            why.push_str("; the emulated processor does that: run once more");
-            say(format_args!("{}: {why}", setting.name));
-            lost.warm_up = true;
-            bundle.runs.push((**lost).clone());
-            done = run(*turn)?;
-        }
-        match done {
+        match run::run(setting, *turn, &plan.patterns, &signals).map_err(SessionError::Start)? {
             Done::Run { run, metrics } => {
                 for metric in metrics {
                     if !bundle.metrics.contains(&metric) {
@@ -126,11 +108,6 @@ pub fn run(plan: &Plan) -> Result<(Bundle, Option<u8>), Failure> {
     }
     progress.end();
     Ok((bundle, None))
-}
-
-/// How a guest ends that had no part in it: shut down, or at its time limit.
-fn stopped(status: u8) -> bool {
-    matches!(Status::of_code(status), Status::TripleFault | Status::Timeout)
 }
 
 /// One line on stderr; on a terminal, always the same one.

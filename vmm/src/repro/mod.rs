@@ -251,7 +251,6 @@ fn reproduce(
         warm_ups: job.warm_ups,
         rounds: job.rounds,
         yes: job.yes,
-        once_more: true,
         flags: (if job.full { "--full" } else { "--repeat" }, "--only TEXT"),
     };
     let (mut bundle, signal) = session::run(&plan)?;
