@@ -35,10 +35,13 @@ fn found(args: &[&str]) -> (Vec<Value>, String, String) {
     (bundle["experiments"].as_array().expect("a list").clone(), text, page)
 }
 
-/// Runs it once at its small size; every claim about a count that was judged, all of which must hold, and each
-/// known tool that ran beside ours.
+/// Runs it at its small size, in the lab once; every claim about a count that was judged, all of which must hold,
+/// and each known tool that ran beside ours.
 fn judged(args: &[&str]) -> Vec<String> {
-    let args: Vec<&str> = args.iter().copied().chain(["--warm-up", "0", "--repeat", "1"]).collect();
+    // Whether a thread sleeps when it is asked for is the host's matter, too: here the middle one of three counts.
+    let repeat = if in_lab() { 1 } else { 3 };
+    let often = repeat.to_string();
+    let args: Vec<&str> = args.iter().copied().chain(["--warm-up", "0", "--repeat", &often]).collect();
     let (results, text, page) = found(&args);
     let mut judged = Vec::new();
     for result in &results {
@@ -63,7 +66,8 @@ fn judged(args: &[&str]) -> Vec<String> {
         // Beside ours, a tool's row has its name, too.
         let left_out = list(&result["left_out"]).filter(|left_out| settings.contains(&&left_out[0])).count();
         let settings = settings.len();
-        assert_eq!(runs + left_out, settings, "{name}: every row runs, or says why not\n{text}");
+        let rows = runs / repeat + left_out;
+        assert_eq!((rows, runs % repeat), (settings, 0), "{name}: every row runs, or says why not\n{text}");
     }
     judged
 }
