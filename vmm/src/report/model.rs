@@ -280,7 +280,7 @@ pub struct Vcpu {
     pub preempted: u64,
     /// Time that its thread was ready to run and had no CPU.
     pub waited_us: Option<u64>,
-    /// How it stood when the machine was ended from outside, by a signal or its time; else `null`.
+    /// How it stood when the machine was ended from outside, by a signal, its time or its console; else `null`.
     pub stood: Option<Stood>,
     pub kernel: Kernel,
     pub halts: Halts,

@@ -72,7 +72,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
         at: boundary.at,
         counters: boundary.stats.as_ref().and_then(named),
     };
-    let stopped_from_outside = matches!(outcome.why, Why::Outside(_));
+    let from_outside = matches!(outcome.why, Why::Outside(_));
     let records = scene.exit_port.lock().unwrap_or_else(PoisonError::into_inner).finish();
     Facts {
         host: Host::detect(class),
@@ -91,10 +91,7 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
         vcpus: outcome
             .vcpus
             .into_iter()
-            .map(|one| {
-                let stood = stopped_from_outside.then(|| Stood::of(&one.vcpu)).flatten();
-                vcpu(one, stood, |id| statistics?.of_vcpu(id))
-            })
+            .map(|one| vcpu(one, from_outside, |id| statistics?.of_vcpu(id)))
             .collect(),
         buses: scene.buses,
         canary,
@@ -112,12 +109,12 @@ pub fn gather<'a>(scene: Scene<'a>, outcome: Outcome) -> Facts<'a> {
     }
 }
 
-fn vcpu(one: Finished, stood: Option<Stood>, counters: impl Fn(usize) -> Option<Counters>) -> VcpuFacts {
+fn vcpu(one: Finished, from_outside: bool, counters: impl Fn(usize) -> Option<Counters>) -> VcpuFacts {
     VcpuFacts {
+        stood: from_outside.then(|| Stood::of(&one.vcpu)).flatten(),
         counters: counters(one.stopped.id.into()),
         ledger: one.stopped.ledger,
         first_entry: one.stopped.first_entry,
         usage: one.usage,
-        stood,
     }
 }

@@ -34,3 +34,36 @@ fn words(stood: &Stood) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_what_is_there() {
+        let hex = |number: u64| format!("{number:#x}");
+        let stood = Stood {
+            state: Some("halted"),
+            mode: "long",
+            ring: 0,
+            takes_interrupts: true,
+            rip: hex(0x10_0120),
+            rsp: hex(0),
+            cr2: hex(0),
+            cr3: hex(0x9000),
+            requested: vec![34, 236],
+            in_service: Vec::new(),
+        };
+        let line = "halted · long mode, ring 0 · rip 0x100120 · takes interrupts · requested 34, 236";
+        assert_eq!(words(&stood), line);
+        let lost = Stood {
+            state: None,
+            takes_interrupts: false,
+            requested: Vec::new(),
+            in_service: vec![2],
+            ..stood
+        };
+        assert!(words(&lost).starts_with("in a state of its own · "), "{}", words(&lost));
+        assert!(words(&lost).ends_with(" · takes none · in service 2"), "{}", words(&lost));
+    }
+}
