@@ -91,6 +91,20 @@ fn an_idle_guest_never_returns_to_userspace() {
 }
 
 #[test]
+fn what_was_written_last_is_read_before_the_end() {
+    let Some(machine) = linux(&["shell"]) else { return };
+    let mut running = machine.spawn();
+    running.until("/ # ");
+    let stdin = running.stdin.as_mut().expect("not at its end");
+    // As much as a serial port takes in some milliseconds.
+    stdin.write_all(b"seq 600; exit 3\n").expect("type");
+    let ended = running.end();
+    ended.expect("exit", 3);
+    let last = ended.stdout.trim_end().rsplit_once('\n').map(|(_, line)| line);
+    assert_eq!(last, Some("600"), "{}", ended.stdout);
+}
+
+#[test]
 fn a_shell_reads_what_is_piped_in() {
     let Some(machine) = linux(&["shell"]) else { return };
     let mut machine = machine.spawn();

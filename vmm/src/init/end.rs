@@ -2,13 +2,18 @@
 
 use std::fs;
 use std::io;
+use std::time::{Duration, Instant};
 
 use super::{already_there, speak::Monitor};
-use crate::sys::init::{Reboot, mount, reboot};
+use crate::sys::init::{Reboot, mount, reboot, unsent};
+
+/// So long the console has for what was written last: its reader may have stopped it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The exit port, or else power off. Should the kernel refuse even that, process 1 ends, which is a
 /// kernel panic: an end too.
 pub fn with_status(monitor: &Monitor, status: u8) -> ! {
+    let_it_be_read();
     monitor.exit(status);
     eprintln!("vmm init: status {status}; powering off");
     let error = reboot(Reboot::PowerOff);
@@ -18,6 +23,7 @@ pub fn with_status(monitor: &Monitor, status: u8) -> ! {
 
 /// The end called `name`; returns why it didn't come to that.
 pub fn by(name: &str) -> io::Error {
+    let_it_be_read();
     let done = match name {
         "poweroff" => return reboot(Reboot::PowerOff),
         "reboot" => Ok(()),
@@ -25,6 +31,14 @@ pub fn by(name: &str) -> io::Error {
         _ => restart_by_triple_fault(),
     };
     done.map_or_else(|error| error, |()| reboot(Reboot::Restart))
+}
+
+/// Waits until the console has what was written to it: a serial port is slower than who ends the machine.
+fn let_it_be_read() {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE && matches!(unsent(), Ok(1..)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Documentation/admin-guide/sysrq.rst: `c` crashes the system by a null pointer dereference.

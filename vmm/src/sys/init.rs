@@ -46,6 +46,14 @@ pub fn stand_on(file: File) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes that were written to standard output, a terminal, and have not been sent (tty_ioctl(4), TIOCOUTQ).
+pub fn unsent() -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one integer, which is alive.
+    checked(unsafe { libc::ioctl(1, libc::TIOCOUTQ as _, &mut bytes) }.into())?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// How a whole machine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reboot {
