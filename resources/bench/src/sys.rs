@@ -26,6 +26,15 @@ pub fn out8(port: u16, value: u8) -> io::Result<()> {
     Ok(())
 }
 
+/// Asks a process to end (SIGTERM).
+pub fn ask_to_end(id: u32) -> io::Result<()> {
+    // SAFETY: by value only.
+    if unsafe { libc::kill(id as libc::pid_t, libc::SIGTERM) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// `struct ifreq` with an address or with flags (netdevice(7)).
 #[repr(C)]
 struct Request {

@@ -55,7 +55,7 @@ struct Plan {
     detail: bool,
 }
 
-const USAGE: &str = "devices --vmm FILE [--alioth FILE] --kernel FILE [--modules DIR] [--settings NAME,…] [--with 'KNOBS']… \
+const USAGE: &str = "devices --vmm FILE [--alioth FILE] [--against FILE] --kernel FILE [--modules DIR] [--settings NAME,…] [--with 'KNOBS']… \
                      [--works NAME,…] [--rounds N] [--seconds S] [--detail]";
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
@@ -70,7 +70,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
         seconds: 2,
         detail: false,
     };
-    let mut further = Vec::new();
+    let (mut further, mut against) = (Vec::new(), None);
     while let Some(flag) = args.next() {
         if flag == "--detail" {
             plan.detail = true;
@@ -86,6 +86,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
                 let names: Vec<&str> = value.split(',').collect();
                 plan.settings.retain(|setting| names.contains(&setting.name.as_str()));
             }
+            "--against" => against = Some(PathBuf::from(value)),
             "--with" => further.push(Setting::with(&value)),
             "--works" => plan.works = work::list(&value).ok_or(USAGE)?,
             "--rounds" => plan.rounds = value.parse().map_err(|_| USAGE)?,
@@ -95,6 +96,11 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
     }
     plan.settings.retain(|setting| setting.kind != Kind::Alioth || plan.alioth.is_some());
     plan.settings.extend(further);
+    if let Some(program) = &against {
+        let ours = plan.settings.iter().filter(|setting| setting.kind == Kind::Vmm);
+        let others: Vec<Setting> = ours.map(|setting| setting.by(program)).collect();
+        plan.settings.extend(others);
+    }
     if plan.kernel == Path::new("") || plan.settings.is_empty() || plan.works.is_empty() {
         return Err(USAGE.into());
     }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bench::counts::{self, Counts, Histogram};
+use bench::sys;
 
 use crate::guest::{BEGIN, END, RESULT, SECONDS, WORKS};
 use crate::monitor::{Parts, Setting};
@@ -59,6 +60,9 @@ impl Traced {
 
 /// A machine that takes this long, and its works, has wedged.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// So long it has for its last words.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Counters at one time.
 struct Snapshot {
@@ -211,6 +215,12 @@ impl Machine {
 
     /// What it said on stderr, once it is at its end.
     fn last_words(&mut self) -> String {
+        // `vmm` says where it stood.
+        let asked = Instant::now();
+        let _ = sys::ask_to_end(self.0.id());
+        while asked.elapsed() < GRACE && matches!(self.0.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(50));
+        }
         let _ = self.0.kill();
         let mut said = String::new();
         if let Some(mut stderr) = self.0.stderr.take() {
