@@ -247,6 +247,29 @@ fn a_card_that_the_kernel_serves_is_out_of_this_process_sight() {
     assert!(queues[..4].iter().all(|queue| queue["kicks_seen"] == 0), "{card}");
 }
 
+#[test]
+fn vhost_looks_for_the_next_message_where_each_is_answered() {
+    let Some(machine) = shell() else { return };
+    if !in_lab() {
+        return skip("/dev/vhost-net is in the lab");
+    }
+    let tap = Interface::tap(false).expect("a tap, in the lab");
+    tap.address().expect("an address for it");
+    let (host, guest) = (tap.at(1), tap.at(2));
+    let looked = |knobs: &[&str], command: &str| {
+        let net = format!("--net=tap={}", tap.name);
+        let mut machine = machine.clone().args([&net, "--vhost"]).args(knobs).spawn();
+        tell(&mut machine, &format!("ifconfig eth0 {guest} up; {command} {host} && exit 9"));
+        let ended = machine.end();
+        ended.expect("exit", 9);
+        sum(device(&ended, "vhost-kernel"), "looked_us").expect("vhost's own")
+    };
+    // The next as soon as the last is answered; ten a second; not at all.
+    assert!(looked(&[], "ping -A -q -c 2000") > 0);
+    assert_eq!(looked(&[], "ping -q -i 0.1 -c 20"), 0);
+    assert_eq!(looked(&["--busy-poll=0"], "ping -A -q -c 500"), 0);
+}
+
 fn by_kernel(thread: &Value) -> bool {
     thread["name"].as_str().is_some_and(|name| name.starts_with("vhost-"))
 }

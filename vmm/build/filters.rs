@@ -88,6 +88,7 @@ const WORKER_ONLY: &[Only] = &[
     request(0x4008_ae61), // KVM_IRQ_LINE
     request(0x4020_aea5), // KVM_SIGNAL_MSI
     request(0x4008_af21), // VHOST_SET_VRING_CALL
+    request(0x4008_af23), // VHOST_SET_VRING_BUSYLOOP_TIMEOUT
     request(0x4004_54d0), // TUNSETOFFLOAD
     request(0x4004_54d8), // TUNSETVNETHDRSZ
     request(0x4004_54d9), // TUNSETQUEUE

@@ -16,7 +16,7 @@ use crate::net::{Net, OFFLOADS, Options};
 use crate::sys::vhost::Vhost;
 use crate::virtio::backend::{BackendError, DataPath, QueueBackend, QueueResources};
 use crate::virtio::counters::ThreadCounts;
-use crate::virtio::userspace::{Entered, Tuning};
+use crate::virtio::userspace::{BusyPoll, Entered, Tuning};
 
 /// What the tap does, and vhost need not know of (virtio 1.2 §5.1.3). Not offloads at run time: who
 /// serves the control queue can't tell vhost.
@@ -40,7 +40,7 @@ struct Backend {
     pairs: Vec<Pair>,
     features: u64,
     tap: Arc<Tap>,
-    busy_poll_us: u32,
+    busy_poll: BusyPoll,
     entered: Entered,
     running: Vec<QueueResources>,
     /// A thread for each pair that runs, and those that have ended.
@@ -66,10 +66,10 @@ impl Backend {
         };
         let pairs = (0..tap.pairs()).map(pair).collect::<io::Result<Vec<_>>>()?;
         let features = pairs.first().map_or(Ok(0), |pair| pair.vhost.features())?;
-        let busy_poll_us = u32::try_from(tuning.busy_poll.asked().as_micros()).unwrap_or(u32::MAX);
+        let busy_poll = tuning.busy_poll;
         let (name, entered) = (name.into(), tuning.entered.clone());
         let (running, sent, ended) = (Vec::new(), Vec::new(), None);
-        Ok(Backend { name, pairs, features, tap, busy_poll_us, entered, running, sent, ended })
+        Ok(Backend { name, pairs, features, tap, busy_poll, entered, running, sent, ended })
     }
 
     /// The device that has a queue, and the queue's number there.
@@ -86,7 +86,8 @@ impl Backend {
             if let ([receive, send], true) = (pair, with_events)
                 && let Some(vhost) = self.vhost(send)
             {
-                sent.extend(Sent::start(&self.name, vhost, send, receive, &self.entered)?);
+                let adaptive = self.busy_poll == BusyPoll::Adaptive;
+                sent.extend(Sent::start(&self.name, vhost, send, receive, adaptive, &self.entered)?);
             }
         }
         Ok(sent)
@@ -104,8 +105,11 @@ impl Backend {
         for queue in queues {
             let Some((vhost, index)) = self.vhost(queue) else { continue };
             vhost.set_ring(index, queue)?;
-            if self.busy_poll_us > 0 {
-                vhost.set_busy_poll(index, self.busy_poll_us)?;
+            let us = u32::try_from(self.busy_poll.asked().as_micros()).unwrap_or(u32::MAX);
+            // A driver before may have been looked after for longer.
+            match vhost.set_busy_poll(index, us) {
+                Err(error) if us > 0 => return Err(error),
+                _ => {}
             }
         }
         queues.iter().try_for_each(|queue| {

@@ -20,16 +20,20 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::busy::{Busy, Messages};
 
 use crate::sys::socket::{self, Ready};
 use crate::sys::vhost::Vhost;
 use crate::sys::window::Window;
 use crate::virtio::backend::QueueResources;
+use crate::virtio::chain::Chain;
 use crate::virtio::counters::{Counters, ThreadCounts, cpu_ns};
 use crate::virtio::interrupt::Line;
+use crate::virtio::ring::Ring;
 use crate::virtio::userspace::Entered;
 
 /// How long the driver is not told, at first and where it has taken its buffers by itself each time.
@@ -98,6 +102,25 @@ impl Indices {
     }
 }
 
+/// How long frames are, by one of them now and then: it is read where vhost has read it.
+struct Frames {
+    ring: Ring,
+    chain: Chain,
+}
+
+impl Frames {
+    fn of(queue: &QueueResources) -> Option<Frames> {
+        let ring = Ring::new(&queue.memory, queue.layout, true, true).ok()?;
+        Some(Frames { ring, chain: Chain::new(&queue.memory) })
+    }
+
+    /// Bytes of the one before this entry; 0 where the driver has something else there by now.
+    fn before(&mut self, entry: u16) -> u64 {
+        self.ring.begin_at(entry.wrapping_sub(1));
+        if let Ok(true) = self.ring.take(&mut self.chain) { self.chain.bytes() } else { 0 }
+    }
+}
+
 /// Makes vhost tell the guest by itself, or this thread.
 type Direct = Box<dyn Fn(bool) -> io::Result<()> + Send>;
 
@@ -110,6 +133,8 @@ struct Between {
     call: Line,
     counters: Arc<Counters>,
     direct: Direct,
+    /// How long vhost looks for more, where nobody has said.
+    busy: Option<(Busy, Frames)>,
     stop: Arc<EventFd>,
 }
 
@@ -117,17 +142,18 @@ struct Between {
 struct Stopped;
 
 impl Between {
-    fn run(self) {
-        let Stopped = self.watch();
+    fn run(mut self) {
+        let mut busy = self.busy.take();
+        let Stopped = self.watch(busy.as_mut());
         // Nothing that was said is lost.
         if self.heard() || self.send.awaited().is_some() {
             self.call.signal();
         }
     }
 
-    fn watch(&self) -> Stopped {
+    fn watch(&self, mut busy: Option<&mut (Busy, Frames)>) -> Stopped {
         let mut rule = Rule::new();
-        let mut received = self.receive.used();
+        let (mut sent, mut received) = (self.send.used(), self.receive.used());
         loop {
             if let Err(stopped) = self.listen() {
                 return stopped;
@@ -136,10 +162,26 @@ impl Between {
             while self.heard() {
                 let awaited = self.send.awaited();
                 let came = self.receive.used();
+                let went = self.send.used();
                 let answered = came != received;
-                received = came;
-                if answered && let Err(stopped) = self.nap(rule.wait) {
-                    return stopped;
+                if let Some((busy, frames)) = &mut busy {
+                    let more = Messages {
+                        sent: went.wrapping_sub(sent).into(),
+                        received: came.wrapping_sub(received).into(),
+                        bytes: frames.before(went),
+                    };
+                    let looked = busy.came(more, Instant::now());
+                    self.counters.looked_ns.add(looked.as_nanos() as u64);
+                }
+                (sent, received) = (went, came);
+                if answered {
+                    let measured = busy.as_mut().and_then(|(busy, _)| busy.sleeps());
+                    if let Err(stopped) = self.nap(rule.wait) {
+                        return stopped;
+                    }
+                    if let Some((busy, _)) = &mut busy {
+                        busy.woken(measured);
+                    }
                 }
                 // What was asked for meanwhile is another matter, of which vhost speaks then.
                 let told = awaited.is_some() && self.send.awaited() == awaited;
@@ -215,6 +257,7 @@ impl Sent {
         (vhost, index): (&Arc<Vhost>, u32),
         send: &QueueResources,
         receive: &QueueResources,
+        adaptive: bool,
         entered: &Entered,
     ) -> io::Result<Option<Sent>> {
         let (Some(ours), Some(theirs)) = (Indices::of(send), Indices::of(receive)) else { return Ok(None) };
@@ -222,7 +265,13 @@ impl Sent {
             return Ok(None);
         }
         let said = Arc::new(EventFd::new(EFD_NONBLOCK)?);
-        let (vhost, call, here) = (vhost.clone(), send.call.clone(), said.clone());
+        let (both, call, here) = (vhost.clone(), send.call.clone(), said.clone());
+        let set = Box::new(move |time: Duration| {
+            let us = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+            [index ^ 1, index].into_iter().try_for_each(|ring| both.set_busy_poll(ring, us))
+        });
+        let busy = Frames::of(send).filter(|_| adaptive).map(|frames| (Busy::new(set), frames));
+        let vhost = vhost.clone();
         let direct: Direct = Box::new(move |direct| {
             let to = if direct { call.event() } else { Some(here.as_ref()) };
             vhost.set_call(index, to)
@@ -235,6 +284,7 @@ impl Sent {
             call: send.call.clone(),
             counters: send.counters.clone(),
             direct,
+            busy,
             stop: Arc::new(EventFd::new(EFD_NONBLOCK)?),
         };
         Sent::spawn(name, between, entered.clone()).map(Some)

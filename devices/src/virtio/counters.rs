@@ -28,6 +28,8 @@ pub struct Counters {
     /// Moves of the worker to the CPU of the vCPU that waits for it, and chains served there.
     pub follows: Count,
     pub beside: Count,
+    /// Time for which vhost was told to look for more before it sleeps.
+    pub looked_ns: Count,
 }
 
 /// What a thread that serves a device has cost.
@@ -88,6 +90,8 @@ pub struct QueueCounts {
     /// Moves of the worker to the CPU of the vCPU that waits for it, and chains served there.
     pub follows: u64,
     pub beside: u64,
+    /// Time for which vhost was told to look for more before it sleeps.
+    pub looked_ns: u64,
 }
 
 impl Counters {
@@ -108,6 +112,7 @@ impl Counters {
             throttled_ns: self.throttled_ns.get(),
             follows: self.follows.get(),
             beside: self.beside.get(),
+            looked_ns: self.looked_ns.get(),
         }
     }
 }

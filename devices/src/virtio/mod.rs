@@ -6,7 +6,8 @@
 //! - [`transport`]  how the driver finds it: PCI or MMIO
 //! - [`backend`]    the seam: who serves a queue
 //! - [`userspace`]  … a thread of this process, by what its device tells it: [`server`]
-//! - [`polling`]    … and how long it looks for more before it sleeps; [`crowd`]: on a CPU that others want, too
+//! - [`polling`]    … and how long it looks for more before it sleeps, by what a sleep takes ([`cost`]);
+//!   [`crowd`]: on a CPU that others want, too
 //! - [`queue`]      the one ring loop, over [`ring`] (the memory) and [`chain`] (one request)
 //! - [`interrupt`]  how the guest is reached
 //! - [`fault`]      DEVICE_NEEDS_RESET
@@ -15,6 +16,7 @@
 pub mod backend;
 pub mod beside;
 pub mod chain;
+pub mod cost;
 pub mod counters;
 pub mod crowd;
 pub mod device;

@@ -16,6 +16,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cost::{Cost, Measured};
 use super::crowd::Crowd;
 use crate::sys::turns;
 
@@ -40,15 +41,6 @@ impl BusyPoll {
     }
 }
 
-/// What a sleep costs, in terms of the CPU time that the worker itself needs to go to sleep and to wake up:
-/// the kick takes its sender as much, and the guest waits while a CPU wakes up. (On hardware that makes the
-/// 30 µs or so that QEMU's threads poll for.)
-const WORTH: u32 = 8;
-/// The longest look, wherever a sleep seems to cost more.
-const LONGEST: Duration = Duration::from_millis(1);
-/// Sleeps that are measured: the first ones, then one of so many.
-const MEASURED: u32 = 16;
-const SELDOM: u32 = 64;
 /// Short waits in a row before it looks, and before the next time, at most, where it looked in vain.
 const FIRST: u32 = 4;
 const MOST: u32 = 4096;
@@ -68,8 +60,7 @@ struct Rule {
     state: State,
     /// Short waits in a row that it takes to look.
     wanted: u32,
-    /// Of CPU time, for a sleep.
-    cost: Duration,
+    cost: Cost,
 }
 
 /// How a wait ended.
@@ -85,27 +76,17 @@ enum End {
 
 impl Rule {
     fn new() -> Rule {
-        Rule { state: State::Asleep { short: 0 }, wanted: FIRST, cost: Duration::ZERO }
-    }
-
-    /// How long a look is worth while.
-    fn limit(&self) -> Duration {
-        (self.cost * WORTH).min(LONGEST)
+        Rule { state: State::Asleep { short: 0 }, wanted: FIRST, cost: Cost::default() }
     }
 
     fn looks(&self) -> bool {
         matches!(self.state, State::Awake { .. })
     }
 
-    /// A sleep has taken so much CPU time.
-    fn cost(&mut self, cost: Duration) {
-        self.cost = if self.cost.is_zero() { cost } else { (self.cost * 7 + cost) / 8 };
-    }
-
     /// A wait, before which one thing was asked for or several, is over.
     fn waited(&mut self, wait: Duration, single: bool, end: End) {
         // It has the wake-up in it.
-        let short = single && wait <= self.limit() * 2;
+        let short = single && wait <= self.cost.look() * 2;
         match &mut self.state {
             State::Asleep { short: row } => {
                 *row = if short { *row + 1 } else { 0 };
@@ -146,13 +127,12 @@ pub struct Polling {
     rule: Rule,
     crowd: Crowd,
     wait: Option<Wait>,
-    sleeps: u32,
 }
 
 impl Polling {
     pub fn new(how: BusyPoll) -> Polling {
         let crowd = Crowd::new(Instant::now(), turns::lost());
-        Polling { how, rule: Rule::new(), crowd, wait: None, sleeps: 0 }
+        Polling { how, rule: Rule::new(), crowd, wait: None }
     }
 
     /// Whether it was asked for, so that nothing else decides.
@@ -186,7 +166,7 @@ impl Polling {
             self.crowd.slept(now);
             let look = match self.how {
                 BusyPoll::For(time) => time,
-                _ if single && may && self.pays() => self.rule.limit(),
+                _ if single && may && self.pays() => self.rule.cost.look(),
                 _ => Duration::ZERO,
             };
             self.wait = Some(Wait { since: now, look, single });
@@ -203,25 +183,14 @@ impl Polling {
         self.wait = None;
     }
 
-    /// It goes to sleep: since when, and what CPU time it has had, if this sleep is measured.
-    pub fn sleeps(&mut self) -> Option<(Instant, Duration)> {
-        if self.how != BusyPoll::Adaptive {
-            return None;
-        }
-        self.sleeps = self.sleeps.wrapping_add(1);
-        let measured = self.sleeps <= MEASURED || self.sleeps.is_multiple_of(SELDOM);
-        measured.then(|| (Instant::now(), turns::spent()))
+    /// It goes to sleep.
+    pub fn sleeps(&mut self) -> Measured {
+        if self.how == BusyPoll::Adaptive { self.rule.cost.sleeps() } else { None }
     }
 
     /// It has woken, because something came or not.
-    pub fn woken(&mut self, came: bool, measured: Option<(Instant, Duration)>) {
-        if let Some((since, before)) = measured {
-            let cost = turns::spent().saturating_sub(before);
-            // Else it has not slept at all.
-            if since.elapsed() >= cost * 2 {
-                self.rule.cost(cost);
-            }
-        }
+    pub fn woken(&mut self, came: bool, measured: Measured) {
+        self.rule.cost.woken(measured);
         if self.how != BusyPoll::Adaptive {
             self.wait = None;
         } else if let Some(wait) = self.wait.take_if(|_| came) {
@@ -233,6 +202,7 @@ impl Polling {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cost;
     use super::*;
 
     const US: Duration = Duration::from_micros(1);
@@ -240,7 +210,7 @@ mod tests {
     /// One whose sleeps cost 5 µs.
     fn rule() -> Rule {
         let mut rule = Rule::new();
-        rule.cost(5 * US);
+        rule.cost.add(5 * US);
         rule
     }
 
@@ -249,7 +219,7 @@ mod tests {
         let (mut looks, mut vain) = (0, 0);
         for _ in 0..count {
             let looked = rule.looks() && single;
-            let found = looked && gap < rule.limit();
+            let found = looked && gap < rule.cost.look();
             looks += u32::from(looked);
             vain += u32::from(looked && !found);
             match (looked, found) {
@@ -264,7 +234,7 @@ mod tests {
     #[test]
     fn it_looks_for_what_came_soon_of_late() {
         let mut rule = rule();
-        assert_eq!(rule.limit(), 40 * US);
+        assert_eq!(rule.cost.look(), 40 * US);
         assert_eq!(waits(&mut rule, 100, 30 * US, true), (96, 0));
         // A slower one among them now and then is none of its business.
         for _ in 0..20 {
@@ -305,8 +275,8 @@ mod tests {
     fn sleeps_that_cost_nothing_are_slept_and_none_is_worth_a_millisecond() {
         let mut rule = Rule::new();
         assert_eq!(waits(&mut rule, 100, 30 * US, true), (0, 0));
-        rule.cost(Duration::from_secs(1));
-        assert_eq!(rule.limit(), LONGEST);
+        rule.cost.add(Duration::from_secs(1));
+        assert_eq!(rule.cost.look(), cost::LONGEST);
     }
 
     #[test]
@@ -319,14 +289,14 @@ mod tests {
         asked.found();
         assert!(asked.wait.is_none());
         let mut finds_out = Polling::new(BusyPoll::Adaptive);
-        finds_out.rule.cost(Duration::from_secs(1));
+        finds_out.rule.cost.add(Duration::from_secs(1));
         for _ in 0..FIRST {
             assert!(!finds_out.pays() && !finds_out.looks_again(one, true));
             let measured = finds_out.sleeps();
             assert!(measured.is_some());
             finds_out.woken(true, measured);
         }
-        finds_out.rule.cost(Duration::from_secs(1));
+        finds_out.rule.cost.add(Duration::from_secs(1));
         assert!(finds_out.pays());
         assert!(finds_out.looks_again(one, true), "for a millisecond");
         finds_out.found();

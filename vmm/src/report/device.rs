@@ -42,6 +42,7 @@ fn queue(counts: &QueueCounts, data_path: &str) -> Queue {
         throttled_us: seen(counts.throttled_ns / 1000),
         follows: seen(counts.follows),
         chains_beside: seen(counts.beside),
+        looked_us: (data_path == DataPath::VhostKernel.label()).then_some(counts.looked_ns / 1000),
     }
 }
 

@@ -352,6 +352,9 @@ pub struct Queue {
     /// Moves of the worker to the CPU of the vCPU that waits for it, and chains served there.
     pub follows: Option<u64>,
     pub chains_beside: Option<u64>,
+    /// Of a send queue that vhost serves: time for which it was told, by nobody but `vmm`, to look for more before
+    /// it sleeps.
+    pub looked_us: Option<u64>,
 }
 
 /// A thread that served a device: a worker of this process, or the kernel's.

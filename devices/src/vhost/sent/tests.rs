@@ -54,6 +54,7 @@ impl Rig {
                 told.lock().unwrap().push(direct);
                 Ok(())
             }),
+            busy: None,
             stop: Arc::new(EventFd::new(EFD_NONBLOCK).unwrap()),
         };
         let sent = Some(Sent::spawn("net.0", between, Arc::new(|_, _| ())).unwrap());

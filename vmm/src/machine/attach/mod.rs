@@ -156,11 +156,12 @@ impl Opened {
                 say(format_args!("tap {0} is down, no frame passes: ip link set {0} up", tap.name()));
             }
             let options = options(tap.name());
+            let tuning = Tuning { busy_poll: busy_poll(config), ..tuning };
             let net = if card.by_kernel(config.virtio.vhost) {
-                vhost::net::card(&name, tap, &options, tuning.clone()).map_err(Error::Vhost)?
+                vhost::net::card(&name, tap, &options, tuning).map_err(Error::Vhost)?
             } else {
                 let beside = whereabouts.follows(&name, card.queues, 2);
-                let tuning = Tuning { beside, busy_poll: busy_poll(config), ..tuning };
+                let tuning = Tuning { beside, ..tuning };
                 Net::userspace(&name, tap, &options, tuning)
             };
             devices.push(Box::new(net));
@@ -354,7 +355,7 @@ fn tuning(config: &Config, workers: Workers, sandbox: &Sandbox) -> Tuning {
     }
 }
 
-/// How long workers of disks and cards poll. Where there is but one CPU, or a limit on what the machine uses of
+/// How long those who serve disks and cards poll. Where there is but one CPU, or a limit on what the machine uses of
 /// them, it is the guest that would wait for it.
 fn busy_poll(config: &Config) -> BusyPoll {
     match config.virtio.busy_poll {

@@ -136,8 +136,11 @@ fn device(out: &mut String, device: &Device) {
             }
             None => format!("{seen} kicks seen here: the other process takes them"),
         };
-        let why = "buffers and interrupts pass this process by".to_owned();
-        paragraph(out, "", " · ", &[kicks, why]);
+        let mut items = vec![kicks, "buffers and interrupts pass this process by".to_owned()];
+        let looked: u64 = device.queues.iter().filter_map(|queue| queue.looked_us).sum();
+        let time = duration(looked.saturating_mul(1000));
+        items.extend((looked > 0).then(|| format!("for {time} vhost looked for more before it slept")));
+        paragraph(out, "", " · ", &items);
     }
     for (index, queue) in device.queues.iter().enumerate() {
         let (Some(chains), Some(bytes), Some(interrupts)) = (queue.chains, queue.bytes, queue.interrupts)
