@@ -80,7 +80,7 @@ impl Disk {
         let mut disk = Disk {
             device,
             queue: Queue::new(Window::new(loan), layout),
-            bell: Doorbell::default(),
+            bell: Doorbell::NONE,
             poll,
             size,
             capacity: device.config64(io, 0).saturating_mul(SECTOR as u64),

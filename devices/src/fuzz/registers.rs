@@ -13,9 +13,9 @@ use crate::ioapic::Ioapic;
 use crate::line::{Line, Port};
 use crate::msi::{Message, Routes};
 use crate::net::{Net, Options};
-use crate::pci::bus::{ECAM_SIZE, Ecam, PciBus, Window};
+use crate::pci::bus::{ECAM_SIZE, Ecam, PciBus, Ports, Window};
 use crate::pci::conf1::{self, Conf1};
-use crate::pci::doorbell::{Ioeventfds, Match};
+use crate::pci::doorbell::{Ioeventfds, Match, Place};
 use crate::pci::msix::{MsiSink, MsiVector};
 use crate::rng::Rng;
 use crate::serial::Serial;
@@ -23,17 +23,18 @@ use crate::virtio::device::Device;
 use crate::virtio::front::Front;
 use crate::virtio::interrupt::Silent;
 use crate::virtio::transport::mmio::VirtioMmio;
-use crate::virtio::transport::pci::VirtioPci;
+use crate::virtio::transport::pci::{Kicks, VirtioPci};
 use crate::virtio::userspace::Tuning;
 
 /// Where devices are, and how long: where accesses go.
-const PLACES: [(u64, u64); 6] = [
+const PLACES: [(u64, u64); 7] = [
     (0xe000_0000, ECAM_SIZE),
     (0xc000_0000, 0x2_0000),
     (0xd000_0000, 0x1000),
     (0xfec0_0000, 0x20),
     (0x3f8, 8),
     (conf1::PORT, conf1::LEN),
+    (0x1000, 0x100),
 ];
 
 /// A machine without a hypervisor: it takes what devices ask for, and nothing comes of it.
@@ -46,10 +47,10 @@ impl Nobody {
 }
 
 impl Ioeventfds for Nobody {
-    fn attach(&self, _: u64, _: Match, _: &EventFd) -> io::Result<bool> {
+    fn attach(&self, _: Place, _: Match, _: &EventFd) -> io::Result<bool> {
         Ok(true)
     }
-    fn detach(&self, _: u64, _: Match, _: &EventFd) -> io::Result<()> {
+    fn detach(&self, _: Place, _: Match, _: &EventFd) -> io::Result<()> {
         Ok(())
     }
 }
@@ -85,16 +86,16 @@ impl Line for Nobody {
 /// memory), one of direction and length, two of where, then what is stored.
 pub fn registers(mut data: &[u8]) {
     let (memory, nobody) = (memory(&[]), Arc::new(Nobody::new()));
-    let mut pci = PciBus::new(PLACES[1].0..PLACES[1].0 + PLACES[1].1).expect("make a bus");
+    let mut pci = PciBus::new(PLACES[1].0..PLACES[1].0 + PLACES[1].1, 0x1000..0x1100).expect("make a bus");
     let (tap, far) = wire();
     let card = Options { mac: [2, 0, 0, 0, 0, 1], offload: true };
     let devices: [Box<dyn Device>; 2] = [
         Box::new(Blk::new("blk.0", disk(), Engine::Sync, 2, Tuning::default()).expect("make a disk")),
         Box::new(Net::userspace("net.0", tap, &card, Tuning::default())),
     ];
-    for device in devices {
+    for (device, kicks) in devices.into_iter().zip([Kicks::Port, Kicks::Memory]) {
         let front = Front::new(device, memory.clone(), true).expect("make its front");
-        let function = VirtioPci::new(front, &*nobody, nobody.clone()).expect("make a function");
+        let function = VirtioPci::new(front, kicks, &*nobody, nobody.clone()).expect("make a function");
         pci.attach(Box::new(function)).expect("attach it");
     }
     let rng = Box::new(Rng::open("rng.0", Tuning::default()).expect("make a source"));
@@ -103,13 +104,14 @@ pub fn registers(mut data: &[u8]) {
     let serial = Arc::new(Mutex::new(Serial::new(Nobody::new().0, Box::new(Nobody::new()))));
     let pci = Arc::new(Mutex::new(pci));
     let mut bus = Bus::default();
-    let places: [crate::bus::Shared; 6] = [
+    let places: [crate::bus::Shared; 7] = [
         Arc::new(Mutex::new(Ecam(pci.clone()))),
         Arc::new(Mutex::new(Window(pci.clone()))),
         Arc::new(Mutex::new(mmio)),
         Arc::new(Mutex::new(Ioapic::new(4, Box::new(Nobody::new())))),
         serial.clone(),
         Arc::new(Mutex::new(Conf1::default())),
+        Arc::new(Mutex::new(Ports(pci.clone()))),
     ];
     for ((base, len), device) in PLACES.into_iter().zip(places) {
         bus.attach(base, len, device).expect("no overlap");

@@ -24,14 +24,17 @@ pub struct PciBus {
     window: Range<u64>,
     /// The first address of `window` that no BAR was given.
     free: u64,
+    ports: Range<u16>,
+    free_port: u16,
     slots: Vec<Slot>,
 }
 
 struct Slot {
     config: ConfigSpace,
     function: Box<dyn Function>,
-    /// Where its BAR answers now.
+    /// Where its BAR answers now, and its ports.
     base: Option<u64>,
+    port: Option<u16>,
 }
 
 /// A function can't be put on the bus.
@@ -44,10 +47,17 @@ pub enum AttachError {
 }
 
 impl PciBus {
-    /// A bus with its host bridge, whose BARs live in `window`.
-    pub fn new(window: Range<u64>) -> io::Result<PciBus> {
+    /// A bus with its host bridge, whose BARs live in `window` and in `ports`.
+    pub fn new(window: Range<u64>, ports: Range<u16>) -> io::Result<PciBus> {
         let pages = MmapRegion::new(ECAM_SIZE as usize).map_err(io::Error::other)?;
-        let mut bus = PciBus { pages: Arc::new(pages), free: window.start, window, slots: Vec::new() };
+        let mut bus = PciBus {
+            pages: Arc::new(pages),
+            free: window.start,
+            window,
+            free_port: ports.start,
+            ports,
+            slots: Vec::new(),
+        };
         bus.attach(Box::new(HostBridge)).map_err(io::Error::other)?;
         Ok(bus)
     }
@@ -68,10 +78,23 @@ impl PciBus {
             self.free = base + size;
             config.add_bar(size, base);
         }
+        match self.room(function.ports()) {
+            Some(base) => {
+                self.free_port = base + function.ports();
+                config.add_io_bar(function.ports(), base);
+            }
+            None => function.deny_ports(),
+        }
         function.install(&mut config);
-        self.slots.push(Slot { config, function, base: None });
+        self.slots.push(Slot { config, function, base: None, port: None });
         self.place(slot);
         Ok(slot)
+    }
+
+    /// Where so many ports are free, a power of two.
+    fn room(&self, ports: u16) -> Option<u16> {
+        let base = self.free_port.checked_next_multiple_of(ports)?;
+        (base.checked_add(ports)? <= self.ports.end).then_some(base)
     }
 
     /// The pages behind ECAM, for the machine to map as a read-only slot: host address and length.
@@ -95,6 +118,15 @@ impl PciBus {
     /// Tells a function where its BAR is, if that has changed.
     fn place(&mut self, slot: usize) {
         let slot = &mut self.slots[slot];
+        let ports = slot.function.ports();
+        let fits = |base: &u16| {
+            *base >= self.ports.start && *base < self.ports.end && self.ports.end - base >= ports
+        };
+        let port = slot.config.io_bar().filter(fits).filter(|_| ports > 0);
+        if port != slot.port {
+            slot.port = port;
+            slot.function.ports_moved(port);
+        }
         let size = slot.function.bar_size();
         if size == 0 {
             return;
@@ -109,6 +141,13 @@ impl PciBus {
         }
     }
 
+    fn at_port(&self, port: u16) -> Option<(usize, u16)> {
+        self.slots.iter().enumerate().find_map(|(index, slot)| {
+            let offset = port.checked_sub(slot.port?)?;
+            (offset < slot.function.ports()).then_some((index, offset))
+        })
+    }
+
     fn at(&self, address: u64) -> Option<(usize, u64)> {
         self.slots.iter().enumerate().find_map(|(index, slot)| {
             let offset = address.checked_sub(slot.base?)?;
@@ -116,6 +155,9 @@ impl PciBus {
         })
     }
 }
+
+/// The window of ports as a device on the port bus. Put it where the bus was told its ports are.
+pub struct Ports(pub Arc<Mutex<PciBus>>);
 
 /// ECAM as a device on the memory bus. Put it at the address that MCFG names.
 pub struct Ecam(pub Arc<Mutex<PciBus>>);
@@ -193,6 +235,34 @@ impl Registers for Window {
         let mut bus = lock(&self.0);
         if let Some((slot, at)) = bus.at(bus.window.start + offset) {
             bus.slots[slot].function.write(at, data);
+        }
+        Effect::None
+    }
+}
+
+impl Registers for Ports {
+    fn name(&self) -> String {
+        "pci".into()
+    }
+
+    fn register(&self, _: u64, _: bool) -> &'static str {
+        "?"
+    }
+
+    fn describe(&self, offset: u64, _: bool) -> (String, &'static str) {
+        let bus = lock(&self.0);
+        match bus.at_port(bus.ports.start + offset as u16) {
+            Some((slot, _)) => (bus.slots[slot].function.name(), "NOTIFY"),
+            None => (self.name(), "?"),
+        }
+    }
+
+    fn read(&mut self, _: u64, _: &mut [u8]) {}
+
+    fn write(&mut self, offset: u64, _: &[u8]) -> Effect {
+        let mut bus = lock(&self.0);
+        if let Some((slot, at)) = bus.at_port(bus.ports.start + offset as u16) {
+            bus.slots[slot].function.write_port(at);
         }
         Effect::None
     }

@@ -19,10 +19,12 @@ pub const COMMAND: usize = 0x04;
 pub const STATUS: usize = 0x06;
 pub const REVISION: usize = 0x08;
 pub const BAR0: usize = 0x10;
+pub const BAR2: usize = 0x18;
 pub const SUBSYSTEM: usize = 0x2c;
 pub const CAPABILITIES: usize = 0x34;
 pub const INTERRUPT_LINE: usize = 0x3c;
-/// `command`: the function answers to its memory BARs.
+/// `command`: the function answers to its I/O BARs, and to its memory BARs.
+pub const COMMAND_IO: u16 = 1;
 pub const COMMAND_MEMORY: u16 = 2;
 const COMMAND_MASTER: u16 = 4;
 /// Where the first capability goes.
@@ -69,7 +71,23 @@ impl ConfigSpace {
         // §6.2.5.1: memory, 64 bits wide, not prefetchable.
         self.set(BAR0, &(address | 0b100).to_le_bytes());
         self.allow(BAR0, &(!(size - 1)).to_le_bytes());
-        self.set(COMMAND, &COMMAND_MEMORY.to_le_bytes());
+        self.decode(COMMAND_MEMORY);
+    }
+
+    /// Makes BAR 2 an I/O BAR of `size` ports, a power of two, at `port`, and enables it.
+    pub fn add_io_bar(&mut self, size: u16, port: u16) {
+        debug_assert!(size.is_power_of_two() && size >= 4 && port.is_multiple_of(size));
+        // §6.2.5.1: I/O, whose addresses have 16 bits here.
+        self.set(BAR2, &(u32::from(port) | 1).to_le_bytes());
+        self.allow(BAR2, &u32::from(!(size - 1)).to_le_bytes());
+        self.decode(COMMAND_IO);
+    }
+
+    /// Lets the driver turn decoding of these BARs on and off, and turns it on.
+    fn decode(&mut self, kind: u16) {
+        let on = u16::from_le_bytes(self.bytes(COMMAND)) | kind;
+        self.set(COMMAND, &on.to_le_bytes());
+        self.allow(COMMAND, &(on | COMMAND_MASTER).to_le_bytes());
     }
 
     /// Appends a capability: `body` follows its ID and link. Returns where it starts.
@@ -90,6 +108,12 @@ impl ConfigSpace {
     pub fn bar(&self) -> Option<u64> {
         let command = u16::from_le_bytes(self.bytes(COMMAND));
         (command & COMMAND_MEMORY != 0).then(|| u64::from_le_bytes(self.bytes(BAR0)) & !0xf)
+    }
+
+    /// Where BAR 2 is, if the function answers to it.
+    pub fn io_bar(&self) -> Option<u16> {
+        let command = u16::from_le_bytes(self.bytes(COMMAND));
+        (command & COMMAND_IO != 0).then(|| u16::from_le_bytes(self.bytes(BAR2)) & !3)
     }
 
     /// `N` bytes at `offset`, all inside the page.

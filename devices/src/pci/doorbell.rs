@@ -5,6 +5,13 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
+/// Where a doorbell is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Memory(u64),
+    Port(u16),
+}
+
 /// What a doorbell answers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
@@ -14,20 +21,20 @@ pub enum Match {
     Value(u32),
 }
 
-/// The machine's ioeventfds over MMIO.
+/// The machine's ioeventfds.
 pub trait Ioeventfds: Send + Sync {
-    /// From now on a matching store at `address` writes `event`. False where the machine takes every
+    /// From now on a matching store at `place` writes `event`. False where the machine takes every
     /// kick as an exit (`--ioeventfd=off`): then the transport writes the event itself.
-    fn attach(&self, address: u64, matching: Match, event: &EventFd) -> io::Result<bool>;
+    fn attach(&self, place: Place, matching: Match, event: &EventFd) -> io::Result<bool>;
 
     /// Undoes it.
-    fn detach(&self, address: u64, matching: Match, event: &EventFd) -> io::Result<()>;
+    fn detach(&self, place: Place, matching: Match, event: &EventFd) -> io::Result<()>;
 }
 
 /// Those that a device has attached; they go when it does.
 pub struct Doorbells {
     machine: Arc<dyn Ioeventfds>,
-    attached: Vec<(u64, Match, Arc<EventFd>)>,
+    attached: Vec<(Place, Match, Arc<EventFd>)>,
 }
 
 impl Doorbells {
@@ -37,17 +44,17 @@ impl Doorbells {
     }
 
     /// Attaches one. Where the machine can't, kicks arrive as exits, which are counted.
-    pub fn attach(&mut self, address: u64, matching: Match, event: &Arc<EventFd>) {
-        if let Ok(true) = self.machine.attach(address, matching, event) {
-            self.attached.push((address, matching, event.clone()));
+    pub fn attach(&mut self, place: Place, matching: Match, event: &Arc<EventFd>) {
+        if let Ok(true) = self.machine.attach(place, matching, event) {
+            self.attached.push((place, matching, event.clone()));
         }
     }
 
     /// Detaches all.
     pub fn clear(&mut self) {
-        for (address, matching, event) in self.attached.drain(..) {
+        for (place, matching, event) in self.attached.drain(..) {
             // Only fails where it is not attached, and it was.
-            let _ = self.machine.detach(address, matching, &event);
+            let _ = self.machine.detach(place, matching, &event);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What a PCI function is: an identity, at most one memory BAR, and capabilities.
+//! What a PCI function is: an identity, at most two BARs, and capabilities.
 
 use super::config::{ConfigSpace, Identity};
 
-/// One function of the bus. A function has one BAR, number 0, or none.
+/// One function of the bus. A function has a BAR in memory, number 0, or none, and one of ports,
+/// number 2, or none.
 pub trait Function: Send {
     /// As the report names it: `blk.0`.
     fn name(&self) -> String;
@@ -12,6 +13,14 @@ pub trait Function: Send {
 
     /// Bytes of its BAR, a power of two; 0 without one.
     fn bar_size(&self) -> u64;
+
+    /// Ports of its other BAR, a power of two; 0 without one.
+    fn ports(&self) -> u16 {
+        0
+    }
+
+    /// There are none left for it.
+    fn deny_ports(&mut self) {}
 
     /// Adds its capabilities; called once.
     fn install(&mut self, config: &mut ConfigSpace) {
@@ -28,6 +37,11 @@ pub trait Function: Send {
         let _ = base;
     }
 
+    /// Its ports are now here, or answer no more.
+    fn ports_moved(&mut self, base: Option<u16>) {
+        let _ = base;
+    }
+
     /// The register at `offset` of its BAR.
     fn register(&self, offset: u64, write: bool) -> &'static str;
 
@@ -39,6 +53,11 @@ pub trait Function: Send {
     /// A store to its BAR.
     fn write(&mut self, offset: u64, data: &[u8]) {
         let _ = (offset, data);
+    }
+
+    /// A store to its port `offset`. Loads are of ones.
+    fn write_port(&mut self, offset: u16) {
+        let _ = offset;
     }
 
     /// What it counts, for the report.

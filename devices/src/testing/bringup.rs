@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use super::driver::Driver;
 use super::machine::{self, Machine};
 use crate::bus::Registers;
-use crate::pci::bus::{Ecam, PciBus, Window};
+use crate::pci::bus::{Ecam, PciBus, Ports, Window};
 use crate::sys::Memory;
 use crate::virtio::device::Device;
 use crate::virtio::front::Front;
-use crate::virtio::transport::pci::VirtioPci;
+use crate::virtio::transport::pci::{Kicks, VirtioPci};
 
 /// A window of BARs.
 pub const BASE: u64 = 0xc000_0000;
+/// A window of ports.
+pub const PORT: u16 = 0x1000;
 const SLOT: u64 = 0x8000;
 /// The device's configuration space in its BAR.
 pub const DEVICE: u64 = 0x800;
@@ -36,9 +38,14 @@ impl Rig {
 
     /// The same, where the device was made for a memory.
     pub fn on(machine: Machine, memory: Memory, device: Box<dyn Device>) -> Rig {
+        Rig::kicked_by(Kicks::Memory, machine, memory, device)
+    }
+
+    /// The same, kicked somewhere else.
+    pub fn kicked_by(kicks: Kicks, machine: Machine, memory: Memory, device: Box<dyn Device>) -> Rig {
         let front = Front::new(device, memory.clone(), true).unwrap();
-        let function = VirtioPci::new(front, &machine, Arc::new(machine.clone())).unwrap();
-        let mut bus = PciBus::new(BASE..BASE + (1 << 20)).unwrap();
+        let function = VirtioPci::new(front, kicks, &machine, Arc::new(machine.clone())).unwrap();
+        let mut bus = PciBus::new(BASE..BASE + (1 << 20), PORT..PORT + 0x100).unwrap();
         bus.attach(Box::new(function)).unwrap();
         Rig { memory, machine, bus: Arc::new(Mutex::new(bus)), drivers: Vec::new() }
     }
@@ -118,6 +125,11 @@ impl Rig {
     /// Rings a queue's doorbell.
     pub fn kick(&self, queue: u64) {
         self.store(0x2000 + 4 * queue, 2, queue);
+    }
+
+    /// Rings it at a port.
+    pub fn kick_port(&self, queue: u64) {
+        Ports(self.bus.clone()).write(4 * queue, &(queue as u16).to_le_bytes());
     }
 
     /// Waits for the next used buffer of a queue: head and length.

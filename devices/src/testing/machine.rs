@@ -8,7 +8,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::tempfile::TempFile;
 
 use crate::msi::Message;
-use crate::pci::doorbell::{Ioeventfds, Match};
+use crate::pci::doorbell::{Ioeventfds, Match, Place};
 use crate::pci::msix::{MsiSink, MsiVector};
 use crate::sys::Memory;
 
@@ -28,7 +28,7 @@ pub fn memory() -> Memory {
 #[derive(Default)]
 pub struct Asked {
     /// Doorbells that are attached.
-    pub doorbells: Vec<(u64, Match)>,
+    pub doorbells: Vec<(Place, Match)>,
     /// For each vector, where it is routed.
     pub routes: Vec<Option<Message>>,
     /// Messages sent without an fd.
@@ -53,12 +53,12 @@ impl Machine {
 }
 
 impl Ioeventfds for Machine {
-    fn attach(&self, address: u64, matching: Match, _: &EventFd) -> io::Result<bool> {
-        self.asked.lock().unwrap().doorbells.push((address, matching));
+    fn attach(&self, place: Place, matching: Match, _: &EventFd) -> io::Result<bool> {
+        self.asked.lock().unwrap().doorbells.push((place, matching));
         Ok(true)
     }
-    fn detach(&self, address: u64, matching: Match, _: &EventFd) -> io::Result<()> {
-        self.asked.lock().unwrap().doorbells.retain(|&bell| bell != (address, matching));
+    fn detach(&self, place: Place, matching: Match, _: &EventFd) -> io::Result<()> {
+        self.asked.lock().unwrap().doorbells.retain(|&bell| bell != (place, matching));
         Ok(())
     }
 }

@@ -27,6 +27,10 @@ impl Registers for Io {
     access!(load8 store8 u8);
     access!(load16 store16 u16);
     access!(load32 store32 u32);
+
+    fn out16(&self, port: u16, value: u16) {
+        super::io::write_u16(port, value);
+    }
 }
 
 /// Memory on loan that is shared with a device, and among threads.

@@ -18,6 +18,12 @@ pub fn write_text(port: u16, text: &[u8]) {
     write(port, rest);
 }
 
+/// 16 bits to a port.
+pub fn write_u16(port: u16, value: u16) {
+    // SAFETY: a port write changes no memory of ours.
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack, preserves_flags)) };
+}
+
 /// 32 bits to a port.
 pub fn write_u32(port: u16, value: u32) {
     // SAFETY: a port write changes no memory of ours.

@@ -7,6 +7,7 @@ use super::MAPPED;
 use crate::virtio::Refused;
 use crate::virtio::device::{self, BLK, Buses, Device, EVENT_IDX, INDIRECT};
 use crate::virtio::mmio::Pages;
+use crate::virtio::pci::PORTS;
 use crate::virtio::queue::{Layout, Queue};
 use crate::virtio::registers::{Registers, Shared};
 use crate::virtio::testing::Ram;
@@ -44,6 +45,9 @@ impl Registers for Liar<'_> {
     }
     fn load32(&self, address: usize) -> u32 {
         self.say(address, 4)
+    }
+    fn out16(&self, port: u16, _: u16) {
+        assert!(PORTS.contains(&port), "{port:#x}");
     }
     fn store8(&self, address: usize, _: u8) {
         assert!(address < MAPPED, "{address:#x}");

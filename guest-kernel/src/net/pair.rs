@@ -49,7 +49,7 @@ impl Half {
         };
         let queue = Queue::new(Window::new(loan), layout);
         let address = queue.memory.address();
-        let mut half = Half { queue, bell: Doorbell::default(), buffers };
+        let mut half = Half { queue, bell: Doorbell::NONE, buffers };
         match device.add_queue(&Io, number, &layout, address, interrupt) {
             Ok(bell) => half.bell = bell,
             Err(refused) => {

@@ -46,25 +46,31 @@ pub enum Place {
     Mmio(mmio::Page),
 }
 
-/// The store that is a kick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The store or the `out` that is a kick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doorbell {
-    address: usize,
+    at: Bell,
     queue: u16,
-    /// 32 bits and not 16.
-    wide: bool,
+}
+
+/// Where it goes, and how wide it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bell {
+    Short(usize),
+    Long(usize),
+    Port(u16),
 }
 
 impl Doorbell {
     /// Nobody's.
-    pub const NONE: Doorbell = Doorbell { address: 0, queue: 0, wide: false };
+    pub const NONE: Doorbell = Doorbell { at: Bell::Short(0), queue: 0 };
 
     #[inline]
     pub fn ring(&self, io: &dyn Registers) {
-        if self.wide {
-            io.store32(self.address, self.queue.into());
-        } else {
-            io.store16(self.address, self.queue);
+        match self.at {
+            Bell::Short(address) => io.store16(address, self.queue),
+            Bell::Long(address) => io.store32(address, self.queue.into()),
+            Bell::Port(port) => io.out16(port, self.queue),
         }
     }
 }
@@ -184,9 +190,12 @@ impl Device {
                     io.store32(common + register, value as u32);
                     io.store32(common + register + 4, (value >> 32) as u32);
                 }
-                let address = at.doorbell(io.load16(common + 30))?;
+                let at = match at.doorbell(io.load16(common + 30))? {
+                    pci::Notify::Memory(address) => Bell::Short(address),
+                    pci::Notify::Port(port) => Bell::Port(port),
+                };
                 io.store16(common + 28, 1);
-                Ok(Doorbell { address, queue, wide: false })
+                Ok(Doorbell { at, queue })
             }
             Place::Mmio(at) => {
                 let base = at.base;
@@ -200,7 +209,7 @@ impl Device {
                     io.store32(base + register + 4, (value >> 32) as u32);
                 }
                 io.store32(base + 0x44, 1);
-                Ok(Doorbell { address: base + 0x50, queue, wide: true })
+                Ok(Doorbell { at: Bell::Long(base + 0x50), queue })
             }
         }
     }
@@ -330,13 +339,13 @@ mod tests {
         let io = bank(offers);
         let device = Device::begin(&io, pci(0), 0, 0).unwrap();
         let bell = device.add_queue(&io, 3, &layout, 0x12_3456_7000, None).unwrap();
-        assert_eq!(bell, Doorbell { address: 0, queue: 3, wide: false });
+        assert_eq!(bell, Doorbell { at: Bell::Short(0), queue: 3 });
         assert_eq!([22, 24, 26, 28].map(|at| io.word(at, 2)), [3, 16, 0xffff, 1]);
         assert_eq!([32, 36].map(|at| io.word(at, 4)), [0x3456_7000, 0x12]);
         let io = bank(offers);
         let device = Device::begin(&io, MMIO, 0, 0).unwrap();
         let bell = device.add_queue(&io, 3, &layout, 0x12_3456_7000, None).unwrap();
-        assert_eq!(bell, Doorbell { address: 0x50, queue: 3, wide: true });
+        assert_eq!(bell, Doorbell { at: Bell::Long(0x50), queue: 3 });
         assert_eq!([0x30, 0x38, 0x44, 0x80, 0x84].map(|at| io.word(at, 4)), [3, 16, 1, 0x3456_7000, 0x12]);
     }
 

@@ -12,8 +12,8 @@ const COMMAND: usize = 0x04;
 const STATUS: usize = 0x06;
 const BARS: usize = 0x10;
 const CAPABILITIES: usize = 0x34;
-/// Memory decoding and bus mastering.
-const COMMAND_ON: u16 = 1 << 1 | 1 << 2;
+/// Decoding of ports and of memory, and bus mastering.
+const COMMAND_ON: u16 = 1 << 0 | 1 << 1 | 1 << 2;
 const HAS_CAPABILITIES: u16 = 1 << 4;
 
 /// Capability IDs, and `cfg_type` of virtio's (§4.1.4).
@@ -31,19 +31,34 @@ const MOST_CAPABILITIES: usize = 48;
 /// What is mapped, whoever made the page tables; and room for the longest part, a table of 2048 vectors.
 const MAPPED: u64 = 4 << 30;
 const PART: u64 = 16 * 2048;
+/// Ports of devices: those of the machine itself lie below, and ring 3 may use none above.
+pub const PORTS: core::ops::Range<u16> = 0x800..0x1000;
 /// MSI-X message control: enable (§6.8.2.3).
 const MSIX_ENABLE: u16 = 1 << 15;
 /// Where an interrupt message is stored (SDM vol. 3 §11.11.1).
 const MESSAGE: u32 = 0xfee0_0000;
 
-/// A function with its parts found; all of them are addresses.
+/// Where doorbells begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notify {
+    Memory(usize),
+    Port(u16),
+}
+
+impl Default for Notify {
+    fn default() -> Notify {
+        Notify::Memory(0)
+    }
+}
+
+/// A function with its parts found; those in memory are addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Function {
     /// Its configuration space.
     pub config: usize,
     pub common: usize,
     pub(super) device: usize,
-    pub(super) notify: usize,
+    pub(super) notify: Notify,
     pub(super) notify_step: usize,
     /// The MSI-X table, its vectors, and its message control in configuration space.
     pub table: usize,
@@ -80,13 +95,17 @@ fn read(io: &dyn Registers, at: usize) -> Result<Function, Refused> {
                 function.vectors = (io.load16(function.control) & 0x7ff) + 1;
             }
             VENDOR_SPECIFIC => {
-                let place = || part(io, at, io.load8(capability + 4).into(), io.load32(capability + 8));
+                let (index, offset) = (u32::from(io.load8(capability + 4)), io.load32(capability + 8));
+                let place = || part(io, at, index, offset);
                 // The first of each kind is the one that the device likes best (§4.1.4.1).
                 match io.load8(capability + 3) {
                     COMMON if function.common == 0 => function.common = place()?,
                     DEVICE if function.device == 0 => function.device = place()?,
-                    NOTIFY if function.notify == 0 => {
-                        function.notify = place()?;
+                    NOTIFY if function.notify == Notify::default() => {
+                        function.notify = match port(io, at, index, offset) {
+                            Some(port) => Notify::Port(port?),
+                            None => Notify::Memory(place()?),
+                        };
                         function.notify_step = io.load32(capability + 16) as usize;
                     }
                     _ => {}
@@ -96,7 +115,7 @@ fn read(io: &dyn Registers, at: usize) -> Result<Function, Refused> {
         }
         next = pointer(io, capability + 1);
     }
-    match function.common == 0 || function.notify == 0 || function.device == 0 {
+    match function.common == 0 || function.notify == Notify::default() || function.device == 0 {
         true => Err(Refused("capability-missing")),
         false => Ok(function),
     }
@@ -120,6 +139,14 @@ fn part(io: &dyn Registers, at: usize, index: u32, offset: u32) -> Result<usize,
     }
 }
 
+/// The port of what lies in BAR `index`, if that is one of ports.
+fn port(io: &dyn Registers, at: usize, index: u32, offset: u32) -> Option<Result<u16, Refused>> {
+    let bar = if index > 5 { 0 } else { io.load32(at + BARS + 4 * index as usize) };
+    let port = u64::from(bar & !3) + u64::from(offset);
+    let port = u16::try_from(port).ok().filter(|port| PORTS.contains(port));
+    (bar & 1 == 1).then(|| port.ok_or(Refused("bar-out-of-reach")))
+}
+
 fn bar(io: &dyn Registers, at: usize, index: u32) -> Result<u64, Refused> {
     if index > 5 {
         return Err(Refused("no-such-bar"));
@@ -137,11 +164,19 @@ fn bar(io: &dyn Registers, at: usize, index: u32) -> Result<u64, Refused> {
 
 impl Function {
     /// The doorbell of a queue with this `queue_notify_off` (§4.1.4.4).
-    pub fn doorbell(&self, offset: u16) -> Result<usize, Refused> {
-        match self.notify + usize::from(offset) * self.notify_step {
-            beyond if beyond as u64 > MAPPED - PART => Err(Refused("doorbell-out-of-reach")),
-            askew if !askew.is_multiple_of(2) => Err(Refused("doorbell-is-askew")),
-            address => Ok(address),
+    pub fn doorbell(&self, offset: u16) -> Result<Notify, Refused> {
+        let beyond = Err(Refused("doorbell-out-of-reach"));
+        let further = usize::from(offset) * self.notify_step;
+        match self.notify {
+            Notify::Port(first) => match u16::try_from(usize::from(first) + further) {
+                Ok(port) if PORTS.contains(&port) => Ok(Notify::Port(port)),
+                _ => beyond,
+            },
+            Notify::Memory(first) => match first + further {
+                far if far as u64 > MAPPED - PART => beyond,
+                askew if !askew.is_multiple_of(2) => Err(Refused("doorbell-is-askew")),
+                address => Ok(Notify::Memory(address)),
+            },
         }
     }
 
@@ -190,12 +225,32 @@ mod tests {
         let bank = bank(2, true);
         let found = find(&bank, 0, 2, 0).unwrap();
         assert_eq!((found.common, found.device), (0xc000_0000, 0xc000_0800));
-        assert_eq!((found.doorbell(0), found.doorbell(3)), (Ok(0xc000_2000), Ok(0xc000_200c)));
+        let memory = |address| Ok(Notify::Memory(address));
+        assert_eq!((found.doorbell(0), found.doorbell(3)), (memory(0xc000_2000), memory(0xc000_200c)));
         assert_eq!((found.table, found.vectors), (0xc000_1000, 2));
         let at = 2 * SLOT;
-        assert_eq!((bank.word(at + COMMAND, 2), bank.word(at + 0x42, 2)), (6, 0x8000));
+        assert_eq!((bank.word(at + COMMAND, 2), bank.word(at + 0x42, 2)), (7, 0x8000));
         assert_eq!(find(&bank, 0, 2, 1), Err(Refused("no-such-device")));
         assert_eq!(find(&bank, 0, 1, 0), Err(Refused("no-such-device")));
+    }
+
+    #[test]
+    fn doorbells_may_be_ports() {
+        let at = 2 * SLOT;
+        let bank = bank(2, true);
+        // BAR 2.
+        bank.put(at + 0x64, &[2]);
+        bank.put(at + 0x68, &4u32.to_le_bytes());
+        bank.put(at + BARS + 8, &0x901u32.to_le_bytes());
+        let found = find(&bank, 0, 2, 0).unwrap();
+        let port = |port| Ok(Notify::Port(port));
+        assert_eq!((found.doorbell(0), found.doorbell(3)), (port(0x904), port(0x910)));
+        assert_eq!(found.doorbell(0x1c0), Err(Refused("doorbell-out-of-reach")));
+        assert_eq!(found.doorbell(0xffff), Err(Refused("doorbell-out-of-reach")));
+        for bar in [0x401u32, 0x1001, 0xfff1, 0x1_0901] {
+            bank.put(at + BARS + 8, &bar.to_le_bytes());
+            assert_eq!(find(&bank, 0, 2, 0), Err(Refused("bar-out-of-reach")), "{bar:#x}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Registers of devices and memory shared with them, so that what is done with them runs on any host.
 
-/// Loads and stores at physical addresses where no memory is.
+/// Loads and stores at physical addresses where no memory is, and at ports.
 pub trait Registers {
     fn load8(&self, address: usize) -> u8;
     fn load16(&self, address: usize) -> u16;
@@ -8,6 +8,8 @@ pub trait Registers {
     fn store8(&self, address: usize, value: u8);
     fn store16(&self, address: usize, value: u16);
     fn store32(&self, address: usize, value: u32);
+    /// To a port.
+    fn out16(&self, port: u16, value: u16);
 }
 
 /// Memory that a device reads and writes too. Loads acquire, stores release; those beyond its end load

@@ -87,4 +87,7 @@ impl Registers for Bank {
     fn store32(&self, address: usize, value: u32) {
         self.put(address, &value.to_le_bytes());
     }
+    fn out16(&self, port: u16, _: u16) {
+        panic!("out to {port:#x}");
+    }
 }

@@ -140,7 +140,8 @@ fn pci_root() -> Vec<u8> {
     let buses = aml::AddressSpace::new_bus_number(0u16, 0u16);
     let (start, end) = (layout::PCI_MMIO_START as u32, layout::PCI_MMIO_END as u32 - 1);
     let window = aml::AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, start, end, None);
-    let crs = aml::ResourceTemplate::new(vec![&buses, &window]);
+    let ports = aml::AddressSpace::new_io(layout::PCI_PORTS.start, layout::PCI_PORTS.end - 1, None);
+    let crs = aml::ResourceTemplate::new(vec![&buses, &window, &ports]);
     let crs = aml::Name::new("_CRS".into(), &crs);
     let mut all = bytes(&aml::Device::new("PCI0".into(), vec![&hid, &cid, &segment, &uid, &crs]));
 

@@ -29,6 +29,8 @@ pub const HOLE_START: u64 = 0xc000_0000;
 /// PCI BARs that fit below 4 GiB.
 pub const PCI_MMIO_START: u64 = 0xc000_0000;
 pub const PCI_MMIO_END: u64 = 0xe000_0000;
+/// Ports of PCI devices: where nothing of a PC is, and the built-in kernel's ring 3 may use them.
+pub const PCI_PORTS: std::ops::Range<u16> = 0x800..0xc00;
 /// Enhanced configuration access, bus 0 only (PCIe 6.0 §7.2.2).
 pub const ECAM: u64 = 0xe000_0000;
 pub const ECAM_LEN: u64 = 0x10_0000;

@@ -9,6 +9,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use devices::virtio::polling::BusyPoll;
 use devices::virtio::rate::Rate;
+use devices::virtio::transport::pci::Kicks;
 
 use super::usage::Usage;
 use crate::config::disk::Medium;
@@ -154,6 +155,10 @@ struct Devices {
     #[arg(long, value_name = "on|off", value_parser = word::switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     ioeventfd: Option<bool>,
+    /// Where drivers kick a PCI device: at a port, or in memory, of which KVM must decode the store (AMD) and has no
+    /// counter [default: port]
+    #[arg(long, value_name = "port|memory", value_parser = virtio::kicks)]
+    kicks: Option<Kicks>,
     /// Interrupts are writes to an fd; off: each is an ioctl [default: on]
     #[arg(long, value_name = "on|off", value_parser = word::switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
@@ -161,7 +166,8 @@ struct Devices {
     /// Microseconds that device workers poll their rings before they sleep. auto: a disk's or a tap's worker does so
     /// where it is asked for one thing at a time and the last ones came soon, for no longer than sleeping costs by
     /// its own measure (some 30 us on hardware); not where others want its CPU, nor with --cpu-limit
-    /// (devices.queues.polls_found) [default: auto]
+    /// (devices.queues.polls_found). A card's vhost is told to, where that is seen to make short messages more
+    /// (devices.queues.looked_us) [default: auto]
     #[arg(long, value_name = "US|auto", value_parser = virtio::polling)]
     busy_poll: Option<BusyPoll>,
     /// A worker that is asked for one thing at a time, by a guest that halts meanwhile, moves to the CPU of the
@@ -197,6 +203,7 @@ impl Devices {
             vhost: self.vhost.unwrap_or(usual.vhost),
             event_idx: self.event_idx.unwrap_or(usual.event_idx),
             ioeventfd: self.ioeventfd.unwrap_or(usual.ioeventfd),
+            kicks: self.kicks.unwrap_or(usual.kicks),
             irqfd: self.irqfd.unwrap_or(usual.irqfd),
             busy_poll: self.busy_poll.unwrap_or(usual.busy_poll),
             follow_vcpu: self.follow_vcpu.unwrap_or(usual.follow_vcpu),

@@ -21,6 +21,7 @@ pub enum Knob {
     Transport,
     EventIdx,
     Ioeventfd,
+    Kicks,
     Irqfd,
     BusyPoll,
     FollowVcpu,
@@ -37,7 +38,7 @@ pub struct Asked {
 
 impl Knob {
     /// In the order of the help.
-    pub const ALL: [Knob; 22] = [
+    pub const ALL: [Knob; 23] = [
         Knob::Vcpus,
         Knob::Pin,
         Knob::CpuLimit,
@@ -56,6 +57,7 @@ impl Knob {
         Knob::Transport,
         Knob::EventIdx,
         Knob::Ioeventfd,
+        Knob::Kicks,
         Knob::Irqfd,
         Knob::BusyPoll,
         Knob::FollowVcpu,
@@ -83,6 +85,7 @@ impl Knob {
             Knob::Transport => "transport",
             Knob::EventIdx => "event-idx",
             Knob::Ioeventfd => "ioeventfd",
+            Knob::Kicks => "kicks",
             Knob::Irqfd => "irqfd",
             Knob::BusyPoll => "busy-poll",
             Knob::FollowVcpu => "follow-vcpu",
@@ -109,8 +112,14 @@ impl Knob {
             Knob::Transport => &["devices.transport", "devices.queues.interrupts"],
             Knob::EventIdx => &["devices.queues.kicks", "devices.queues.interrupts"],
             Knob::Ioeventfd => &["devices.queues.kicks", "devices.queues.kick_exits"],
+            Knob::Kicks => &["exits.kernel.io", "exits.unexplained", "devices.queues.kicks"],
             Knob::Irqfd => &["devices.interrupts_by", "devices.queues.interrupts"],
-            Knob::BusyPoll => &["devices.queues.polls", "devices.queues.polls_found", "devices.queues.kicks"],
+            Knob::BusyPoll => &[
+                "devices.queues.polls",
+                "devices.queues.polls_found",
+                "devices.queues.kicks",
+                "devices.queues.looked_us",
+            ],
             Knob::FollowVcpu => {
                 &["devices.queues.follows", "devices.queues.chains_beside", "devices.queues.chains"]
             }

@@ -1,4 +1,4 @@
-//! `--transport`, `--event-idx`, `--ioeventfd`, `--irqfd`, `--busy-poll`, `--follow-vcpu`: how a driver and its device
+//! `--transport`, `--event-idx`, `--ioeventfd`, `--kicks`, `--irqfd`, `--busy-poll`, `--follow-vcpu`: how a driver and its device
 //! reach each other.
 
 use std::num::IntErrorKind;
@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use devices::virtio::polling::BusyPoll;
+use devices::virtio::transport::pci::Kicks;
 
 use super::word::{self, UnknownWord};
 
@@ -19,6 +20,8 @@ pub struct Virtio {
     pub event_idx: bool,
     /// A kick wakes the worker in the kernel; off: it is an exit to userspace.
     pub ioeventfd: bool,
+    /// Where a PCI device is kicked.
+    pub kicks: Kicks,
     /// An interrupt is a write to an fd; off: it is an ioctl (KVM_SIGNAL_MSI).
     pub irqfd: bool,
     /// How long a worker polls its rings before it sleeps.
@@ -35,6 +38,7 @@ impl Default for Virtio {
             vhost: false,
             event_idx,
             ioeventfd,
+            kicks: Kicks::Port,
             irqfd,
             busy_poll: BusyPoll::Adaptive,
             follow_vcpu: true,
@@ -58,6 +62,11 @@ impl FromStr for Transport {
     fn from_str(text: &str) -> Result<Transport, UnknownWord> {
         word::choose(text, &[("pci", Transport::Pci), ("mmio", Transport::Mmio)])
     }
+}
+
+/// `port` or `memory`, for `--kicks`.
+pub fn kicks(text: &str) -> Result<Kicks, UnknownWord> {
+    word::choose(text, &[("port", Kicks::Port), ("memory", Kicks::Memory)])
 }
 
 /// Why a worker cannot poll so long.

@@ -1,8 +1,8 @@
-//! Doorbells of devices: ioeventfds over MMIO (KVM api.rst §4.59).
+//! Doorbells of devices: ioeventfds (KVM api.rst §4.59).
 
 use std::io;
 
-use devices::pci::doorbell::{Ioeventfds, Match};
+use devices::pci::doorbell::{Ioeventfds, Match, Place};
 use kvm_ioctls::{IoEventAddress, NoDatamatch};
 use vmm_sys_util::errno;
 use vmm_sys_util::eventfd::EventFd;
@@ -15,16 +15,23 @@ pub struct Doorbells {
     pub on: bool,
 }
 
+fn address(place: Place) -> IoEventAddress {
+    match place {
+        Place::Memory(address) => IoEventAddress::Mmio(address),
+        Place::Port(port) => IoEventAddress::Pio(port.into()),
+    }
+}
+
 fn system(error: errno::Error) -> io::Error {
     io::Error::from_raw_os_error(error.errno())
 }
 
 impl Ioeventfds for Doorbells {
-    fn attach(&self, address: u64, matching: Match, event: &EventFd) -> io::Result<bool> {
+    fn attach(&self, place: Place, matching: Match, event: &EventFd) -> io::Result<bool> {
         if !self.on {
             return Ok(false);
         }
-        let at = IoEventAddress::Mmio(address);
+        let at = address(place);
         match matching {
             // Of length zero: VMX answers it before any instruction is decoded.
             Match::Any => self.vm.fd().register_ioevent(event, &at, NoDatamatch),
@@ -34,8 +41,8 @@ impl Ioeventfds for Doorbells {
         .map_err(system)
     }
 
-    fn detach(&self, address: u64, matching: Match, event: &EventFd) -> io::Result<()> {
-        let at = IoEventAddress::Mmio(address);
+    fn detach(&self, place: Place, matching: Match, event: &EventFd) -> io::Result<()> {
+        let at = address(place);
         match matching {
             Match::Any => self.vm.fd().unregister_ioevent(event, &at, NoDatamatch),
             Match::Value(value) => self.vm.fd().unregister_ioevent(event, &at, value),

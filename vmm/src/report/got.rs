@@ -1,6 +1,7 @@
 //! What each knob has become, in words: the `got` of `asked → got`.
 
 use devices::virtio::polling::BusyPoll;
+use devices::virtio::transport::pci::Kicks;
 
 use crate::config::{Backing, Config, Idle, Knob, Memory, Transport};
 use crate::kvm::vm;
@@ -63,6 +64,12 @@ pub fn words(
             if config.virtio.ioeventfd { "kicks wake workers in the kernel" } else { "each kick is an exit" }
                 .into()
         }
+        Knob::Kicks => match (config.virtio.transport, config.virtio.kicks) {
+            (Transport::Mmio, _) => "nothing: there is no PCI device",
+            (_, Kicks::Port) => "a kick is an out",
+            (_, Kicks::Memory) => "a kick is a store",
+        }
+        .into(),
         Knob::Irqfd => {
             if config.virtio.irqfd { "interrupts are writes to an fd" } else { "each interrupt is an ioctl" }
                 .into()

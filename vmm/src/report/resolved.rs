@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use devices::blk::Engine;
 use devices::virtio::polling::BusyPoll;
 use devices::virtio::rate::Rate;
+use devices::virtio::transport::pci::Kicks;
 
 use crate::config::console::Place;
 use crate::config::disk::Medium;
@@ -54,6 +55,10 @@ pub fn config(config: &Config) -> Value {
         "vhost": config.virtio.vhost,
         "event_idx": config.virtio.event_idx,
         "ioeventfd": config.virtio.ioeventfd,
+        "kicks": match config.virtio.kicks {
+            Kicks::Port => "port",
+            Kicks::Memory => "memory",
+        },
         "irqfd": config.virtio.irqfd,
         "busy_poll_us": u64::try_from(config.virtio.busy_poll.asked().as_micros()).unwrap_or(u64::MAX),
         "busy_poll_auto": config.virtio.busy_poll == BusyPoll::Adaptive,

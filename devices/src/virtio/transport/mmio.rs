@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::{Effect, Registers};
-use crate::pci::doorbell::{Doorbells, Ioeventfds, Match};
+use crate::pci::doorbell::{Doorbells, Ioeventfds, Match, Place};
 use crate::virtio::front::{Change, DeviceCounts, Front, set_half};
 use crate::virtio::interrupt::{Interrupt, Line};
 
@@ -81,7 +81,11 @@ impl VirtioMmio {
             self.doorbells.clear();
         } else if !was_live && self.front.live() {
             for (index, queue) in (0..).zip(self.front.queues()).filter(|(_, queue)| queue.enabled) {
-                self.doorbells.attach(self.base + QUEUE_NOTIFY, Match::Value(index), &queue.kick);
+                self.doorbells.attach(
+                    Place::Memory(self.base + QUEUE_NOTIFY),
+                    Match::Value(index),
+                    &queue.kick,
+                );
             }
         }
     }

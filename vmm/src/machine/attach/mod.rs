@@ -226,7 +226,8 @@ impl Opened {
             let front = Front::new(device, memory.clone(), virtio.event_idx).map_err(failed)?;
             match &attached.pci {
                 Some(pci) => {
-                    let function = VirtioPci::new(front, &vectors, doorbells.clone()).map_err(failed)?;
+                    let function = VirtioPci::new(front, virtio.kicks, &vectors, doorbells.clone());
+                    let function = function.map_err(failed)?;
                     lock(pci).attach(Box::new(function))?;
                 }
                 None => {

@@ -65,7 +65,7 @@ fn bring_up(device: &mut VirtioMmio, driver: &Driver) {
 fn an_interrupt_has_a_reason_until_it_is_acknowledged() {
     let (mut device, mut driver, wire, machine) = device();
     bring_up(&mut device, &driver);
-    assert_eq!(machine.asked.lock().unwrap().doorbells, [(BASE + 0x50, Match::Value(0))]);
+    assert_eq!(machine.asked.lock().unwrap().doorbells, [(Place::Memory(BASE + 0x50), Match::Value(0))]);
     let head = driver.chain(&[], &[(0x9000, 64)]);
     driver.offer(head);
     store(&mut device, 0x50, 0);

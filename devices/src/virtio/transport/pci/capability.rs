@@ -13,6 +13,10 @@ const ISR_STATUS: u8 = 3;
 const DEVICE_CONFIG: u8 = 4;
 const ACCESS: u8 = 5;
 
+/// Which BAR a capability is about, in what follows ID and link; and the one of ports.
+const BAR: usize = 2;
+const PORTS_BAR: u8 = 2;
+
 /// MSI-X (PCI Local Bus 3.0 §6.8.2): the table and the pending bits are in BAR 0.
 pub fn msix(config: &mut ConfigSpace, vectors: u16) -> usize {
     let mut body = [0; 10];
@@ -22,10 +26,17 @@ pub fn msix(config: &mut ConfigSpace, vectors: u16) -> usize {
     config.add_capability(MSI_X, &body, &[0, 0xc0])
 }
 
-/// The five of virtio. Returns where the configuration access capability is.
-pub fn virtio(config: &mut ConfigSpace) -> usize {
+/// The five of virtio, and a second place for doorbells, which is liked better, where there are `ports`. Returns
+/// where the configuration access capability is.
+pub fn virtio(config: &mut ConfigSpace, ports: u16) -> usize {
     add(config, COMMON, 0, ISR, &[]);
-    add(config, NOTIFY, DOORBELLS, BAR_SIZE - DOORBELLS, &(DOORBELL_STRIDE as u32).to_le_bytes());
+    let stride = (DOORBELL_STRIDE as u32).to_le_bytes();
+    if ports > 0 {
+        let mut body = body(NOTIFY, 0, ports.into(), &stride);
+        body[BAR] = PORTS_BAR;
+        config.add_capability(VENDOR_SPECIFIC, &body, &[]);
+    }
+    add(config, NOTIFY, DOORBELLS, BAR_SIZE - DOORBELLS, &stride);
     add(config, ISR_STATUS, ISR, 1, &[]);
     add(config, DEVICE_CONFIG, DEVICE, TABLE - DEVICE, &[]);
     let (body, mut writable) = (body(ACCESS, 0, 0, &[0; 4]), [0xff; 18]);

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use common::Common;
 
 use crate::pci::config::{ConfigSpace, Identity};
-use crate::pci::doorbell::{Doorbells, Ioeventfds, Match};
+use crate::pci::doorbell::{Doorbells, Ioeventfds, Match, Place};
 use crate::pci::function::Function;
 use crate::pci::msix::{MsiSink, Msix};
 use crate::virtio::front::{Change, DeviceCounts, Front};
@@ -41,6 +41,18 @@ const DOORBELLS: u64 = 0x2000;
 /// §4.1.4.4: bytes from one queue's doorbell to the next.
 const DOORBELL_STRIDE: u64 = 4;
 
+/// Where a driver is to kick. KVM knows an `out` by its exit alone; of a store it has to read and decode the
+/// instruction, but on Intel's processors for an address that nothing else is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kicks {
+    #[default]
+    Port,
+    Memory,
+}
+
+/// PCI Local Bus 3.0 §6.2.5.1: no I/O BAR is larger.
+const MOST_PORTS: u16 = 256;
+
 /// A virtio device on the PCI bus.
 pub struct VirtioPci {
     front: Front,
@@ -48,20 +60,33 @@ pub struct VirtioPci {
     common: Common,
     doorbells: Doorbells,
     base: Option<u64>,
+    /// Of its doorbells, where they are ports; and the first of them.
+    ports: u16,
+    port: Option<u16>,
     /// Where the MSI-X and the configuration access capabilities are.
     msix_at: usize,
     access_at: usize,
 }
 
 impl VirtioPci {
-    /// Puts a function around a device, with an MSI-X vector for each queue and one more.
-    pub fn new(front: Front, sink: &dyn MsiSink, ioeventfds: Arc<dyn Ioeventfds>) -> io::Result<VirtioPci> {
+    /// Puts a function around a device, with an MSI-X vector for each queue and one more. One with more queues
+    /// than it may have ports, or than there are left, is kicked in memory all the same.
+    pub fn new(
+        front: Front,
+        kicks: Kicks,
+        sink: &dyn MsiSink,
+        ioeventfds: Arc<dyn Ioeventfds>,
+    ) -> io::Result<VirtioPci> {
         let queues = front.queues().len() as u16;
+        let ports = queues.next_power_of_two() * DOORBELL_STRIDE as u16;
+        let by_port = kicks == Kicks::Port && ports <= MOST_PORTS;
         Ok(VirtioPci {
             msix: Msix::new(queues + 1, sink)?,
             common: Common::new(queues),
             doorbells: Doorbells::new(ioeventfds),
             base: None,
+            ports: if by_port { ports } else { 0 },
+            port: None,
             msix_at: 0,
             access_at: 0,
             front,
@@ -71,12 +96,16 @@ impl VirtioPci {
     /// Doorbells follow the BAR, and are there from DRIVER_OK on.
     fn hang_doorbells(&mut self) {
         self.doorbells.clear();
-        let (Some(base), true) = (self.base, self.front.live()) else { return };
-        for (queue, at) in
-            self.front.queues().iter().zip((base + DOORBELLS..).step_by(DOORBELL_STRIDE as usize))
-        {
-            if queue.enabled {
-                self.doorbells.attach(at, Match::Any, &queue.kick);
+        if !self.front.live() {
+            return;
+        }
+        let place = |index: u64| match self.ports {
+            0 => self.base.map(|base| Place::Memory(base + DOORBELLS + index * DOORBELL_STRIDE)),
+            _ => self.port.map(|port| Place::Port(port + (index * DOORBELL_STRIDE) as u16)),
+        };
+        for (queue, index) in self.front.queues().iter().zip(0..).filter(|(queue, _)| queue.enabled) {
+            if let Some(place) = place(index) {
+                self.doorbells.attach(place, Match::Any, &queue.kick);
             }
         }
     }
@@ -136,7 +165,7 @@ impl Function for VirtioPci {
 
     fn install(&mut self, config: &mut ConfigSpace) {
         self.msix_at = capability::msix(config, self.msix.len());
-        self.access_at = capability::virtio(config);
+        self.access_at = capability::virtio(config, self.ports);
     }
 
     fn configured(&mut self, config: &mut ConfigSpace, offset: usize, len: usize) {
@@ -152,6 +181,23 @@ impl Function for VirtioPci {
     fn moved(&mut self, base: Option<u64>) {
         self.base = base;
         self.hang_doorbells();
+    }
+
+    fn ports(&self) -> u16 {
+        self.ports
+    }
+
+    fn deny_ports(&mut self) {
+        self.ports = 0;
+    }
+
+    fn ports_moved(&mut self, base: Option<u16>) {
+        self.port = base;
+        self.hang_doorbells();
+    }
+
+    fn write_port(&mut self, offset: u16) {
+        self.front.kick((u64::from(offset) / DOORBELL_STRIDE) as u32);
     }
 
     fn register(&self, offset: u64, _: bool) -> &'static str {

@@ -1,8 +1,9 @@
 //! A driver that behaves, and one that does not, at the registers of a function.
 
 use super::*;
-use crate::testing::bringup::{BASE, Rig};
+use crate::testing::bringup::{BASE, PORT, Rig};
 use crate::testing::hostile;
+use crate::testing::machine::{Machine, memory};
 use crate::testing::toy::Toy;
 
 fn rig() -> Rig {
@@ -52,11 +53,80 @@ fn without_event_idx_and_without_indirect_it_serves_too() {
     echo(&mut rig, 0);
 }
 
+fn bells(rig: &Rig) -> Vec<Place> {
+    rig.machine.asked.lock().unwrap().doorbells.iter().map(|bell| bell.0).collect()
+}
+
+fn rig_with_ports(device: Box<dyn crate::virtio::device::Device>) -> Rig {
+    Rig::kicked_by(Kicks::Port, Machine::default(), memory(), device)
+}
+
+#[test]
+fn ports_come_before_memory_and_doorbells_are_there() {
+    let mut rig = rig_with_ports(Toy::boxed());
+    let (mut at, mut found) = (rig.config(0x34, 1), Vec::new());
+    while at != 0 {
+        if (rig.config(at, 1), rig.config(at + 3, 1)) == (9, 2) {
+            found.push([
+                rig.config(at + 4, 1),
+                rig.config(at + 8, 4),
+                rig.config(at + 12, 4),
+                rig.config(at + 16, 4),
+            ]);
+        }
+        at = rig.config(at + 1, 1);
+    }
+    assert_eq!(
+        found,
+        [[2, 0, 8, 4], [0, DOORBELLS, BAR_SIZE - DOORBELLS, 4]],
+        "BAR, offset, length, multiplier"
+    );
+    let port = |port| Place::Port(port);
+    rig.bring_up(16, 0);
+    assert_eq!(bells(&rig), [port(PORT), port(PORT + 4)]);
+    // Sizing and moving.
+    rig.set_config(4, 2, 6);
+    assert!(bells(&rig).is_empty());
+    rig.set_config(0x18, 4, 0xffff_ffff);
+    assert_eq!(rig.config(0x18, 4), 0xfff9, "eight ports of 64 Ki");
+    rig.set_config(0x18, 4, u64::from(PORT) + 0x80);
+    rig.set_config(4, 2, 7);
+    assert_eq!(bells(&rig), [port(PORT + 0x80), port(PORT + 0x84)]);
+    // Out of the window it answers no more, and memory is not in its place.
+    for beyond in [0, u64::from(PORT) - 8, u64::from(PORT) + 0x100, 0xfff8] {
+        rig.set_config(0x18, 4, beyond);
+        assert!(bells(&rig).is_empty(), "{beyond:#x}");
+    }
+}
+
+#[test]
+fn a_kick_at_a_port_or_in_memory_is_a_kick() {
+    let mut rig = rig_with_ports(Toy::boxed());
+    rig.bring_up(16, 0);
+    for queue in [0, 1, 0] {
+        echo(&mut rig, queue);
+        let head = rig.drivers[queue].chain(&[], &[(0x9000, 64)]);
+        rig.drivers[queue].offer(head);
+        rig.kick_port(queue as u64);
+        assert_eq!(rig.wait(queue), (head, 64));
+    }
+    // Of no queue, and of no device.
+    rig.kick_port(2);
+    rig.kick_port(63);
+}
+
 #[test]
 fn doorbells_follow_the_bar() {
     let mut rig = rig();
-    let bells =
-        |rig: &Rig| -> Vec<u64> { rig.machine.asked.lock().unwrap().doorbells.iter().map(|b| b.0).collect() };
+    let bells = |rig: &Rig| {
+        bells(rig)
+            .into_iter()
+            .map(|place| match place {
+                Place::Memory(address) => address,
+                Place::Port(port) => panic!("{port:#x}"),
+            })
+            .collect::<Vec<_>>()
+    };
     assert!(bells(&rig).is_empty());
     rig.bring_up(16, 0);
     assert_eq!(bells(&rig), [BASE + 0x2000, BASE + 0x2004]);
