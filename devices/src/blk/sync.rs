@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::image::Image;
 use super::request::{self, Answer, Op, Range, Request};
@@ -37,7 +37,7 @@ impl ChainHandler for Disk {
             Ok(request) => execute(&self.image, &request, chain),
             Err(answer) => answer,
         };
-        let served = finish(request.ok(), answer, &mut status, start, &mut self.tally);
+        let served = finish(request.ok(), answer, &mut status, start.elapsed(), &mut self.tally);
         self.status = Some(status);
         served
     }
@@ -53,7 +53,7 @@ pub fn finish(
     request: Option<Request>,
     answer: Answer,
     status: &mut Segments,
-    start: Instant,
+    took: Duration,
     tally: &mut Tally,
 ) -> Served {
     let failed = answer != Answer::Ok;
@@ -63,7 +63,7 @@ pub fn finish(
         _ => (0, 0),
     };
     if let Some(request) = request {
-        tally.record(request.op as usize, payload, failed, start.elapsed());
+        tally.record(request.op as usize, payload, failed, took);
     }
     // Without room for a status the chain is given back as it came.
     let written = read as u32 + status.write(&[answer.code()]) as u32;

@@ -65,19 +65,20 @@ impl Disk {
     /// Takes what the driver has made available, and starts or does it. Returns how much it was.
     fn take(&mut self, queue: &mut Queue) -> Result<usize, RingError> {
         let Some(flight) = &mut self.flight else { return Ok(0) };
-        let mut taken = 0;
+        // One look at the clock for all that are there by now: each has waited since, whoever comes first.
+        let (mut taken, mut now) = (0, None);
         while flight.uring.flying() < QUEUE_SIZE.into() && queue.ring().take(&mut flight.chain)? {
             if !self.throttle.admits(&queue.resources.counters) {
                 queue.ring().untake(1);
                 break;
             }
             taken += 1;
-            let start = Instant::now();
+            let start = *now.get_or_insert_with(Instant::now);
             let mut status = flight.spare();
             let request = match request::parse(&mut flight.chain, &mut status, self.image.limits()) {
                 Ok(request) => request,
                 Err(answer) => {
-                    let served = finish(None, answer, &mut status, start, &mut self.tally);
+                    let served = finish(None, answer, &mut status, start.elapsed(), &mut self.tally);
                     queue.finish(flight.chain.head, served);
                     flight.spare.push(status);
                     continue;
@@ -91,7 +92,8 @@ impl Disk {
             };
             if let Some(mut pending) = rest {
                 let answer = execute(&self.image, &request, &mut flight.chain);
-                let served = finish(Some(request), answer, &mut pending.status, start, &mut self.tally);
+                let took = start.elapsed();
+                let served = finish(Some(request), answer, &mut pending.status, took, &mut self.tally);
                 queue.finish(pending.head, served);
                 flight.spare.push(pending.status);
             }
@@ -102,12 +104,13 @@ impl Disk {
     /// Gives back what has landed. Returns how much it was.
     fn land(&mut self, queue: &mut Queue) -> usize {
         let Some(flight) = &mut self.flight else { return 0 };
-        let mut landed = 0;
+        // And one for all that are done.
+        let (mut landed, mut now) = (0, None);
         while let Some(Landed { mut segments, tag: mut pending, result }) = flight.uring.land() {
             landed += 1;
             let answer = conclude(&self.image, &pending.request, &mut segments, result);
-            let served =
-                finish(Some(pending.request), answer, &mut pending.status, pending.start, &mut self.tally);
+            let took = now.get_or_insert_with(Instant::now).saturating_duration_since(pending.start);
+            let served = finish(Some(pending.request), answer, &mut pending.status, took, &mut self.tally);
             queue.finish(pending.head, served);
             flight.spare.extend([segments, pending.status]);
         }
