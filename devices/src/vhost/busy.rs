@@ -2,8 +2,8 @@
 //!
 //! The kernel polls as long as it is told (`VHOST_SET_VRING_BUSYLOOP_TIMEOUT`), and doesn't say what came of it. So
 //! whether it pays is tried out: messages that are answered one by one come more often with it than without, or
-//! they don't, and then it is off for longer each time. As for a worker of ours
-//! ([`polling`](crate::virtio::polling)) a look is never longer than sleeping costs.
+//! they don't, and then it is off for longer each time. As it is tried out, a look is twice as long as one of a
+//! worker of ours ([`polling`](crate::virtio::polling)), which is what sleeping costs.
 //!
 //! ```text
 //!          short messages, each answered, in a span of time
@@ -148,9 +148,17 @@ impl Busy {
 
     /// So many messages have come since the last time. Returns for how long they were looked for.
     pub fn came(&mut self, more: Messages, now: Instant) -> Duration {
-        let before = self.rule.is_on();
-        let look = self.cost.look();
-        self.rule.came(more, look, now);
+        self.turn(now, |rule, look| rule.came(more, look, now))
+    }
+
+    /// Nobody counts messages for a while: then it is off. Returns the same.
+    pub fn rests(&mut self, now: Instant) -> Duration {
+        self.turn(now, |rule, _| rule.state = State::Off { until: None })
+    }
+
+    fn turn(&mut self, now: Instant, decide: impl FnOnce(&mut Rule, Duration)) -> Duration {
+        let (before, look) = (self.rule.is_on(), self.cost.look() * 2);
+        decide(&mut self.rule, look);
         if before != self.rule.is_on() {
             // A kernel that can't (before Linux 4.7) sleeps at once, and it is found to be in vain.
             let _ = (self.set)(if before { Duration::ZERO } else { look });

@@ -189,10 +189,13 @@ impl Between {
                     self.call.signal();
                     self.counters.interrupts.add(1);
                 }
-                if let Some(time) = rule.looked(told)
-                    && let Err(stopped) = self.stand_aside(time)
-                {
-                    return stopped;
+                if let Some(time) = rule.looked(told) {
+                    if let Some((busy, _)) = &mut busy {
+                        self.counters.looked_ns.add(busy.rests(Instant::now()).as_nanos() as u64);
+                    }
+                    if let Err(stopped) = self.stand_aside(time) {
+                        return stopped;
+                    }
                 }
             }
         }
