@@ -15,7 +15,7 @@ const ACCESS: u8 = 5;
 
 /// Which BAR a capability is about, in what follows ID and link; and the one of ports.
 const BAR: usize = 2;
-const PORTS_BAR: u8 = 2;
+pub const PORTS_BAR: u8 = 2;
 
 /// MSI-X (PCI Local Bus 3.0 §6.8.2): the table and the pending bits are in BAR 0.
 pub fn msix(config: &mut ConfigSpace, vectors: u16) -> usize {

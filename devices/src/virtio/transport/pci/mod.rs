@@ -1,6 +1,6 @@
 //! A virtio device as a PCI function: modern capabilities, MSI-X (virtio 1.2 §4.1).
 //!
-//! Its one BAR:
+//! BAR 0:
 //!
 //! ```text
 //!   0x0000  common configuration        ─┐
@@ -11,6 +11,8 @@
 //!   0x2000  doorbells, 4 bytes apart: a page of its own, an ioeventfd each
 //!   0x4000  end
 //! ```
+//!
+//! BAR 2, where they are ports: doorbells, 4 apart. Those in memory are there, too, and exits then.
 //!
 //! - [`capability`]  the capabilities that say so
 //! - [`common`]      the registers of the common configuration
@@ -127,13 +129,16 @@ impl VirtioPci {
         }
     }
 
-    /// §4.1.4.9: configuration space reaches into the BAR. A store of data is done at once; a load is
+    /// §4.1.4.9: configuration space reaches into the BARs. A store of data is done at once; a load is
     /// prepared when its place is set, as loads of configuration space are not seen.
     fn access(&mut self, config: &mut ConfigSpace, offset: usize) {
         let at = self.access_at;
         let [bar] = config.bytes(at + 4);
         let place = u64::from(u32::from_le_bytes(config.bytes(at + 8)));
         let len = u32::from_le_bytes(config.bytes(at + 12)) as usize;
+        if bar == capability::PORTS_BAR && offset >= at + 16 && place < self.ports.into() {
+            self.write_port(place as u16);
+        }
         if bar != 0 || !matches!(len, 1 | 2 | 4) || place + len as u64 > BAR_SIZE {
             return;
         }

@@ -110,6 +110,15 @@ fn a_kick_at_a_port_or_in_memory_is_a_kick() {
         rig.kick_port(queue as u64);
         assert_eq!(rig.wait(queue), (head, 64));
     }
+    // By configuration space.
+    let access = access(&rig);
+    rig.set_config(access + 4, 1, 2);
+    rig.set_config(access + 8, 4, 4);
+    rig.set_config(access + 12, 4, 2);
+    let head = rig.drivers[1].chain(&[], &[(0x9000, 64)]);
+    rig.drivers[1].offer(head);
+    rig.set_config(access + 16, 2, 1);
+    assert_eq!(rig.wait(1), (head, 64));
     // Of no queue, and of no device.
     rig.kick_port(2);
     rig.kick_port(63);
@@ -230,16 +239,19 @@ fn whatever_the_driver_does_it_serves_again() {
     hostile::play(rig(), |rig| (0..2).for_each(|queue| echo(rig, queue)));
 }
 
+/// Where the configuration access capability is.
+fn access(rig: &Rig) -> u64 {
+    let mut at = rig.config(0x34, 1);
+    while rig.config(at + 3, 1) != 5 {
+        at = rig.config(at + 1, 1);
+    }
+    at
+}
+
 #[test]
 fn configuration_space_reaches_into_the_bar() {
     let rig = rig();
-    let access = {
-        let mut at = rig.config(0x34, 1);
-        while rig.config(at + 3, 1) != 5 {
-            at = rig.config(at + 1, 1);
-        }
-        at
-    };
+    let access = access(&rig);
     let place = |offset, len| {
         rig.set_config(access + 4, 1, 0);
         rig.set_config(access + 8, 4, offset);
