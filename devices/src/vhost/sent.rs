@@ -4,7 +4,8 @@
 //! interrupt then does for both ([`net::held`](crate::net::held) says the same of a worker's). vhost doesn't
 //! know that, and raises two. So what it says of sent frames comes to a thread here first, which looks at the
 //! rings a moment later, and raises the interrupt where the driver has not taken its buffers meanwhile. That is
-//! one look in a few milliseconds, however many frames there are, and none where there are none.
+//! one look in a few milliseconds, however many frames there are, and none where there are none. What it sees of
+//! the rings then tells [`busy`](super::busy) how many messages came.
 //!
 //! ```text
 //!           vhost says that frames were sent, and
@@ -25,7 +26,6 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::busy::{Busy, Messages};
-
 use crate::sys::socket::{self, Ready};
 use crate::sys::vhost::Vhost;
 use crate::sys::window::Window;

@@ -122,9 +122,8 @@ impl Setting {
             self.knobs.iter().filter(|knob| is_parameter(knob)).cloned().collect::<Vec<_>>().join(" ");
         // KVM hands QEMU a task register that is busy, which QEMU's own emulation of a processor, in the lab, takes
         // for none: no process may use ports once a q35 has set its vCPU's registers.
-        let terminal = format!("{TERMINAL}=/dev/ttyS0");
-        let further = if self.kind == Kind::Q35 { terminal } else { further };
-        let parameters = format!("console=ttyS0 quiet reboot=t panic=-1 {further} {parameters}");
+        let voice = if self.kind == Kind::Q35 { format!("{TERMINAL}=/dev/ttyS0 ") } else { String::new() };
+        let parameters = format!("console=ttyS0 quiet reboot=t panic=-1 {voice}{further} {parameters}");
         let mut command = match self.kind {
             Kind::Vmm => self.vmm(parts),
             Kind::Microvm | Kind::Q35 => self.qemu(&parts.disk),
